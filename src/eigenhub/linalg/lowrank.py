@@ -82,7 +82,9 @@ def check_matrix(matrix: Tensor, rank: int, driver: str) -> None:
     if matrix.ndim != 2:
         raise ValueError(f"`matrix` must have two dimensions, got shape {tuple(matrix.shape)}")
     if not 1 <= rank <= min(matrix.shape):
-        raise ValueError(f"`rank` must be between 1 and {min(matrix.shape)} for shape {tuple(matrix.shape)}, got {rank}")
+        raise ValueError(
+            f"`rank` must be between 1 and {min(matrix.shape)} for shape {tuple(matrix.shape)}, got {rank}"
+        )
     if not torch.isfinite(matrix).all():
         raise ValueError("`matrix` has entries that are NaN or infinite")
 

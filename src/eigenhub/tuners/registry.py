@@ -7,13 +7,14 @@ and compare like their names, so they serve as keys beside PEFT's own, serialise
 """
 
 import enum
+from typing import Any, cast
 
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
 
-class EigenhubPeftType(str, enum.Enum):
+class EigenhubPeftType(enum.StrEnum):
     """Adapter types of this package; every member's name equals its value."""
 
     SORSA = "SORSA"
@@ -30,12 +31,13 @@ def register_tuner(peft_type: EigenhubPeftType, config_cls: type[PeftConfig], mo
     Raises:
         RuntimeError: PEFT, or another package, already knows a method of this name.
     """
-    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(peft_type)
+    key = cast(Any, peft_type)  # PEFT annotates its own enum
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(key)
     if known is not None and known is not config_cls:
         raise RuntimeError(
             f"PEFT already has a method named {peft_type.value!r} ({known.__module__}.{known.__qualname__}). eigenhub "
             "does not replace it: use that one, or install the PEFT version that this eigenhub release supports."
         )
-    PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_cls
-    PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = model_cls
-    PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = model_cls.prefix
+    PEFT_TYPE_TO_CONFIG_MAPPING[key] = config_cls
+    PEFT_TYPE_TO_TUNER_MAPPING[key] = model_cls
+    PEFT_TYPE_TO_PREFIX_MAPPING[key] = model_cls.prefix

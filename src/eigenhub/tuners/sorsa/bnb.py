@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SORSA on bitsandbytes layers. The base weight is dequantised for the SVD only; training never touches it."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,7 +19,7 @@ class SorsaQuantizedLinear(SorsaLinear):
         Args:
             dtype (`torch.dtype`): dtype of the dense weight.
         """
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         weight = self.get_base_weight()
         dense = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None, device="meta")
         dense.weight = nn.Parameter(weight.to(dtype), requires_grad=False)

@@ -3,7 +3,6 @@
 
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from eigenhub.tuners.sorsa.routes import add_penalty_gradient, check_weight_decay, claim_route, release_route
@@ -38,34 +37,33 @@ class SorsaRegularizerCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
-        optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
         if args.deepspeed or getattr(args, "deepspeed_plugin", None) is not None:
-            raise RuntimeError(f"{ROUTE} comes too late under DeepSpeed, which steps inside backward: use `SorsaTrainer`")
-        claim_route(model, ROUTE)
-        check_weight_decay(model, optimizer)
+            raise RuntimeError(
+                f"{ROUTE} comes too late under DeepSpeed, which steps inside backward: use `SorsaTrainer`"
+            )
+        claim_route(kwargs["model"], ROUTE)
+        check_weight_decay(kwargs["model"], kwargs["optimizer"])
 
     def on_pre_optimizer_step(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
-        optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        scaler = getattr(optimizer, "scaler", None)
-        unscaled = scaler is None or args.max_grad_norm > 0  # clipping has unscaled the gradients
-        add_penalty_gradient(model, 1.0 if unscaled else scaler.get_scale(), self.broadcast and args.world_size > 1)
+        scaler = getattr(kwargs["optimizer"], "scaler", None)
+        scale = 1.0
+        if scaler is not None and not args.max_grad_norm > 0:  # only clipping would have unscaled the gradients
+            scale = scaler.get_scale()
+        add_penalty_gradient(kwargs["model"], scale, self.broadcast and args.world_size > 1)
 
     def on_train_end(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        release_route(model, ROUTE)
+        release_route(kwargs["model"], ROUTE)

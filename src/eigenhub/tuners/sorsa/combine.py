@@ -42,7 +42,7 @@ def add_weighted_adapter(
     ranks = [tuner.peft_config[name].r for name in adapters]
     config.r = sum(ranks) if combination_type == "cat" else max(ranks)
     config.alpha, config.rank_pattern, config.alpha_pattern = None, {}, {}
-    config.target_modules = set(tuner.targeted_module_names)
+    config.target_modules = list(tuner.targeted_module_names)
     config.base_fingerprint = dict(config.base_fingerprint or {})
     config.init_weights, config.save_init = "checkpoint", True
     layers = [module for module in tuner.model.modules() if isinstance(module, SorsaLayer)]
@@ -67,14 +67,18 @@ def _check_request(
     if adapter_name in tuner.peft_config or adapter_name in tuner.prefix:
         raise ValueError(f"`adapter_name`={adapter_name!r} is taken or reserved")
     if not adapters or len(adapters) != len(weights):
-        raise ValueError(f"`adapters` and `weights` must have the same length of at least 1, got {len(adapters)} and {len(weights)}")
+        raise ValueError(
+            f"`adapters` and `weights` must have the same length of at least 1, got {len(adapters)} and {len(weights)}"
+        )
     unknown = [name for name in adapters if name not in tuner.peft_config]
     if unknown:
         raise ValueError(f"`adapters` contains {unknown}, known are {sorted(tuner.peft_config)}")
 
 
 @torch.no_grad()
-def _combine(layer: SorsaLayer, names: list[str], weights: list[float], new: str, config: SorsaConfig, combination_type: str) -> None:
+def _combine(
+    layer: SorsaLayer, names: list[str], weights: list[float], new: str, config: SorsaConfig, combination_type: str
+) -> None:
     scaled = [weight * layer.scaling[name] for name, weight in zip(names, weights, strict=True)]
     pairs = [layer.factors(name) for name in names]
     if combination_type == "cat":
@@ -109,7 +113,9 @@ def _compress(
 ) -> tuple[Factors, Factors]:
     weight = layer.dense_weight()
     if weight is None:
-        raise RuntimeError(f"combination_type='svd' needs the base weight of {layer.module_name!r}, which is on the meta device")
+        raise RuntimeError(
+            f"combination_type='svd' needs the base weight of {layer.module_name!r}, which is on the meta device"
+        )
     frozen = Factors(*truncated_svd(weight, rank))
     blocks: list[tuple[Tensor, Tensor]] = [(frozen.u * frozen.s, frozen.v)]
     for (after, before), scale in zip(pairs, scaled, strict=True):

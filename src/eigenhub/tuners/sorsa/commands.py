@@ -31,9 +31,9 @@ def svd_cache(
 
     from eigenhub.tuners.sorsa.svd_cache import build_svd_cache
 
-    targets = None if target_modules is None else target_modules.split(",")
-    if target_modules == "all-linear":
-        targets = "all-linear"
+    targets: list[str] | str | None = target_modules
+    if target_modules not in (None, "all-linear"):
+        targets = str(target_modules).split(",")
     try:
         base = AutoModelForCausalLM.from_pretrained(model, device_map=device)
     except ValueError:  # not a language model: names below the head are the same

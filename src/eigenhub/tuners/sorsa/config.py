@@ -103,7 +103,7 @@ class SorsaConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = EigenhubPeftType.SORSA  # type: ignore[assignment]  # route A of tuners.registry
+        self.peft_type = EigenhubPeftType.SORSA
         self.svd_driver = DRIVER_ALIASES.get(self.svd_driver, self.svd_driver)
         for name in ("target_modules", "exclude_modules"):
             if isinstance(value := getattr(self, name), list | tuple):
@@ -136,7 +136,10 @@ class SorsaConfig(PeftConfig):
         for name, rank in {"r": self.r, **{f"rank_pattern[{k!r}]": v for k, v in self.rank_pattern.items()}}.items():
             if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {rank!r}")
-        for name, alpha in {"alpha": self.alpha, **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()}}.items():
+        for name, alpha in {
+            "alpha": self.alpha,
+            **{f"alpha_pattern[{k!r}]": v for k, v in self.alpha_pattern.items()},
+        }.items():
             if alpha is not None and not alpha > 0:
                 raise ValueError(f"`{name}` must be positive (or None for scale 1), got {alpha!r}")
         if not 0 <= self.dropout < 1:
@@ -149,7 +152,9 @@ class SorsaConfig(PeftConfig):
         if isinstance(self.target_modules, str):
             for name in ("layers_to_transform", "layers_pattern"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"`{name}` cannot be used when `target_modules` is a string ({self.target_modules!r})")
+                    raise ValueError(
+                        f"`{name}` cannot be used when `target_modules` is a string ({self.target_modules!r})"
+                    )
         if self.layers_pattern and self.layers_to_transform is None:
             raise ValueError("`layers_pattern` needs `layers_to_transform`")
 

@@ -44,7 +44,9 @@ def factors_from_svd(name: str, weight: Tensor, rank: int, config: SorsaConfig, 
     """
     check_rank(name, rank, (weight.shape[0], weight.shape[1]))
     if not torch.isfinite(weight).all():
-        raise ValueError(f"the weight of module {name!r} has entries that are NaN or infinite: repair the base model first")
+        raise ValueError(
+            f"the weight of module {name!r} has entries that are NaN or infinite: repair the base model first"
+        )
     generator = torch.Generator().manual_seed(_module_seed(config.seed, name))
     factors = Factors(
         *truncated_svd(

@@ -2,8 +2,6 @@
 """The SORSA layers: a frozen weight and the change of its leading singular triple."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +28,13 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
     where the base layer stores its transpose.
     """
 
+    sorsa_U: nn.ParameterDict
+    sorsa_S: nn.ParameterDict
+    sorsa_V: nn.ParameterDict
+    sorsa_U0: nn.ParameterDict
+    sorsa_S0: nn.ParameterDict
+    sorsa_V0: nn.ParameterDict
+
     adapter_layer_names = TRAINED
     other_param_names = (*FROZEN, "r", "scaling", "sorsa_dropout", "sorsa_config")
 
@@ -55,13 +60,18 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
     @property
     def weight_shape(self) -> tuple[int, int]:
         """`(out, in)` of the base weight, also where it is packed or partitioned."""
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         return base.out_features, base.in_features
 
     @property
     def is_transposed(self) -> bool:
         """Whether the base layer stores `(in, out)`."""
         return any(config.fan_in_fan_out for config in self.sorsa_config.values())
+
+    def _base_parameter(self) -> nn.Parameter:
+        """The parameter as the base layer stores it: packed, transposed or partitioned, as it may be."""
+        base: Any = self.get_base_layer()
+        return base.weight
 
     def update_layer(self, adapter_name: str, config: SorsaConfig, r: int, alpha: float | None) -> None:
         """Allocate an adapter; [`initialize`] or a checkpoint sets its values."""
@@ -74,7 +84,7 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
 
     def _allocate(self, adapter_name: str) -> None:
         """Factors filled with NaN, so that a checkpoint that never arrives cannot pass unnoticed."""
-        weight = self.get_base_layer().weight
+        weight = self._base_parameter()
         dtype = torch.float32
         if weight.is_floating_point() and self.quantization_backend is None:
             dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -114,7 +124,7 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
         if adapter_name not in self.pending:
             return
         config, rank = self.sorsa_config[adapter_name], self.r[adapter_name]
-        with gather_params_ctx(self.get_base_layer().weight, modifier_rank=None):
+        with gather_params_ctx(self._base_parameter(), modifier_rank=None):
             weight = self.dense_weight()
             if weight is None:
                 return
@@ -157,11 +167,13 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
         rebuild = bool(missing)
         if rebuild and (config.save_init or set(missing) != set(FROZEN)):
             raise ValueError(f"the checkpoint of SORSA adapter {adapter_name!r} lacks {missing} for module {name!r}")
-        with gather_params_ctx(self.get_base_layer().weight, modifier_rank=None):
+        with gather_params_ctx(self._base_parameter(), modifier_rank=None):
             weight = self.dense_weight()
             if weight is None:
                 if rebuild:
-                    raise RuntimeError(f"`save_init=False`: U0, S0, V0 of {name!r} need the base weight, which is on meta")
+                    raise RuntimeError(
+                        f"`save_init=False`: U0, S0, V0 of {name!r} need the base weight, which is on meta"
+                    )
                 return
             expected = (config.base_fingerprint or {}).get(name)
             if expected is not None and self.folded is None and not self.merged:
@@ -313,7 +325,9 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
                 self.settle(name)  # before the base layer runs: settling may fold the weight
         if self.merged:
             return self.base_layer(x, *args, **kwargs)
-        result = self.base_layer(x, *args, **kwargs) if self.folded in active else self._base_forward(x, *args, **kwargs)
+        result = (
+            self.base_layer(x, *args, **kwargs) if self.folded in active else self._base_forward(x, *args, **kwargs)
+        )
         if self.quantization_backend is not None:
             result = self.quantization_backend.maybe_clone_base_result(result)
         for name in active:
@@ -360,7 +374,14 @@ class SorsaLinear(SorsaLayer):
     """SORSA on a layer with `in_features` and `out_features`: `nn.Linear` and dequantisable relatives."""
 
     def __init__(
-        self, base_layer: nn.Module, adapter_name: str, config: SorsaConfig, name: str, r: int, alpha: float | None, **kwargs: Any
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: SorsaConfig,
+        name: str,
+        r: int,
+        alpha: float | None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(base_layer, name, **kwargs)
         self._active_adapter = adapter_name
@@ -375,7 +396,7 @@ class SorsaConv1D(SorsaLinear):
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         return base.nf, base.nx
 
     @property

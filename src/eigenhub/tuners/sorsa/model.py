@@ -51,9 +51,11 @@ class SorsaModel(BaseTuner):
     ```
     """
 
+    peft_config: dict[str, SorsaConfig]  # type: ignore[assignment]  # narrower than PEFT's
+
     prefix = "sorsa_"
     tuner_layer_cls = SorsaLayer
-    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    target_module_mapping: Any = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     # ------------------------------------------------------------------ the penalty
     def regularization_loss(self, adapter_names: list[str] | str | None = None) -> Tensor:
@@ -65,7 +67,7 @@ class SorsaModel(BaseTuner):
         return exact_defects(self.model, adapter_names)
 
     # ------------------------------------------------------------------ injection
-    def _check_new_adapter_config(self, config: SorsaConfig) -> None:
+    def _check_new_adapter_config(self, config: SorsaConfig) -> None:  # type: ignore[override]
         super()._check_new_adapter_config(config)
         name = next(name for name, known in self.peft_config.items() if known is config)
         if name in self.prefix:
@@ -76,7 +78,7 @@ class SorsaModel(BaseTuner):
         if len(self.peft_config) > 1 and any(known.mode == "residual" for known in self.peft_config.values()):
             raise ValueError("mode='residual' allows a single adapter: use mode='delta' for several")
 
-    def _prepare_model(self, peft_config: SorsaConfig, model: nn.Module) -> None:
+    def _prepare_model(self, peft_config: SorsaConfig, model: nn.Module) -> None:  # type: ignore[override]
         if peft_config.layer_replication:
             replicate_layers(model, peft_config.layer_replication)
 
@@ -117,7 +119,7 @@ class SorsaModel(BaseTuner):
                     child.delete_adapter(adapter_name)
         self.peft_config.pop(adapter_name, None)
 
-    def _create_and_replace(
+    def _create_and_replace(  # type: ignore[override]
         self,
         peft_config: SorsaConfig,
         adapter_name: str,
@@ -127,7 +129,9 @@ class SorsaModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        rank = peft_config.rank_pattern.get(get_pattern_key(list(peft_config.rank_pattern), current_key), peft_config.r)
+        rank = peft_config.rank_pattern.get(
+            get_pattern_key(list(peft_config.rank_pattern), current_key), peft_config.r
+        )
         alpha_key = get_pattern_key(list(peft_config.alpha_pattern), current_key)
         alpha = peft_config.alpha_pattern.get(alpha_key, peft_config.alpha)
         if isinstance(target, SorsaLayer):
@@ -179,7 +183,7 @@ class SorsaModel(BaseTuner):
 
     # ------------------------------------------------------------------ checkpoint
     @classmethod
-    def _get_adapter_state_dict(
+    def _get_adapter_state_dict(  # type: ignore[override]
         cls,
         model: nn.Module,
         config: SorsaConfig,
@@ -220,10 +224,14 @@ class SorsaModel(BaseTuner):
 
     def _check_residual_allowed(self, model: nn.Module) -> None:
         if shared := self._shared_targets():
-            raise ValueError(f"mode='residual' writes to the base weight, but {shared[0]!r} shares its weight with another module")
+            raise ValueError(
+                f"mode='residual' writes to the base weight, but {shared[0]!r} shares its weight with another module"
+            )
         for layer in model.modules():
             if isinstance(layer, SorsaLayer) and layer.quantization_backend is not None:
-                raise ValueError(f"mode='residual' writes to the base weight, but module {layer.module_name!r} is quantised")
+                raise ValueError(
+                    f"mode='residual' writes to the base weight, but module {layer.module_name!r} is quantised"
+                )
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
@@ -274,7 +282,9 @@ class SorsaModel(BaseTuner):
 
     def _merge_losses(self) -> list[float]:
         layers = [module for module in self.model.modules() if isinstance(module, SorsaLayer)]
-        return [layer.merge_loss[name] for layer in layers for name in layer.merged_adapters if name in layer.merge_loss]
+        return [
+            layer.merge_loss[name] for layer in layers for name in layer.merged_adapters if name in layer.merge_loss
+        ]
 
     @staticmethod
     def _report_merge_loss(losses: list[float]) -> None:
@@ -286,13 +296,13 @@ class SorsaModel(BaseTuner):
                 stacklevel=3,
             )
 
-    def _unload_and_optionally_merge(self, *args: Any, merge: bool = True, **kwargs: Any) -> nn.Module:
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:  # type: ignore[override]
         if not merge:
             for layer in self.model.modules():
                 if isinstance(layer, SorsaLayer):
                     layer.unfold()
         remove_forward_route(self.model)
-        return super()._unload_and_optionally_merge(*args, merge=merge, **kwargs)
+        return super()._unload_and_optionally_merge(merge=merge, **kwargs)  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ several adapters
     def add_weighted_adapter(
@@ -312,7 +322,9 @@ class SorsaModel(BaseTuner):
             raise ValueError("Cannot pass `adapter_names` when the model is in training mode.")
         unknown = set(adapter_names) - set(self.peft_config) - {"__base__"}
         if unknown:
-            raise ValueError(f"`adapter_names` contains unknown adapters {sorted(unknown)}, known are {sorted(self.peft_config)}")
+            raise ValueError(
+                f"`adapter_names` contains unknown adapters {sorted(unknown)}, known are {sorted(self.peft_config)}"
+            )
         beams = kwargs.get("num_beams")
         if isinstance(beams, int) and beams > 1:
             adapter_names = [name for name in adapter_names for _ in range(beams)]

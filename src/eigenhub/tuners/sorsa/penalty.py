@@ -4,7 +4,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft.utils.integrations import gather_params_ctx
@@ -136,19 +136,19 @@ def penalty_gradients(
 
 
 def _closed_form(matrix: Matrix) -> Tensor:
-    frame = matrix.frame()
+    frame, parameter = matrix.frame(), cast(Any, matrix.parameter)
     defect = gram_defect(frame)
     eps = matrix.eps
     # d sqrt(f^2 + eps^2) = f df / sqrt(f^2 + eps^2); the clamp only matters for eps = 0 at an exact frame
     size = (smooth_norm(defect, eps) + eps).clamp_min(torch.finfo(defect.dtype).tiny)
     factor = 2.0 * matrix.config.reg_weight * matrix.share * defect / size
     sharded = hasattr(frame, "device_mesh")
-    gradient = frame @ (replicate_like(factor, frame) if sharded else factor)
-    gradient = (gradient.mT if matrix.transposed else gradient).to(matrix.parameter.dtype)
-    return gradient.redistribute(placements=matrix.parameter.placements) if sharded else gradient
+    product = frame @ (replicate_like(factor, frame) if sharded else factor)
+    gradient: Any = (product.mT if matrix.transposed else product).to(parameter.dtype)
+    return gradient.redistribute(placements=parameter.placements) if sharded else gradient
 
 
-def replicate_like(local: Tensor, sharded: Tensor) -> Tensor:
+def replicate_like(local: Tensor, sharded: Any) -> Tensor:
     """A tensor that every rank has computed alike, as a `DTensor` on the mesh of `sharded`."""
     from torch.distributed.tensor import DTensor, Replicate
 

@@ -51,7 +51,9 @@ def claim_route(model: nn.Module, route: str) -> None:
         RuntimeError: another route is at work; the penalty would count twice.
     """
     if (other := active_route(model)) is not None and other != route:
-        raise RuntimeError(f"{other} already adds the SORSA penalty to this model; {route} would count it twice: use one")
+        raise RuntimeError(
+            f"{other} already adds the SORSA penalty to this model; {route} would count it twice: use one"
+        )
     for layer in sorsa_layers(model):
         layer.claimed_by = route
 
@@ -115,7 +117,9 @@ def apply_regularizer(model: nn.Module, scale: float = 1.0) -> None:
     """
     other = active_route(model)
     if other is not None:
-        raise RuntimeError(f"{other} already adds the SORSA penalty to this model; `apply_regularizer` would count it twice")
+        raise RuntimeError(
+            f"{other} already adds the SORSA penalty to this model; `apply_regularizer` would count it twice"
+        )
     if any(hasattr(p, "ds_id") for p in model.parameters()):
         raise RuntimeError("`apply_regularizer` comes too late under DeepSpeed: add the penalty to the loss instead")
     add_penalty_gradient(model, scale)
@@ -161,7 +165,12 @@ def sorsa_param_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -
     Raises:
         ValueError: nothing in the model is trainable.
     """
-    factors = {id(p) for layer in sorsa_layers(model) for key in layer.adapter_layer_names for p in getattr(layer, key).values()}
+    factors = {
+        id(p)
+        for layer in sorsa_layers(model)
+        for key in layer.adapter_layer_names
+        for p in getattr(layer, key).values()
+    }
     groups: dict[str, list[nn.Parameter]] = {"factors": [], "matrices": [], "vectors": []}
     for parameter in model.parameters():
         if parameter.requires_grad:

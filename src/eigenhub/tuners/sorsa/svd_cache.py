@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers, check_target_module_exists
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, resolve_quantization_backend
-from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -89,17 +88,15 @@ def _write(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> 
     return target
 
 
-def _matching_modules(model: nn.Module, config: SorsaConfig) -> dict[str, nn.Module]:
+def _matching_modules(model: nn.Module, config: SorsaConfig) -> dict[str, nn.Linear | Conv1D]:
     """The modules that a [`SorsaModel`] with this configuration would adapt."""
-    from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists
-
-    model_config = BaseTuner.get_model_config(model)
     if config.target_modules is None:
-        config.target_modules = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_config.get("model_type"))
-        if config.target_modules is None:
-            raise ValueError(f"`target_modules` must be given: PEFT has no default for {model_config.get('model_type')!r}")
-    if config.target_modules == INCLUDE_LINEAR_LAYERS_SHORTHAND:
-        config = _maybe_include_all_linear_layers(config, model)
+        model_type = BaseTuner.get_model_config(model).get("model_type")
+        default = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(str(model_type))
+        if default is None:
+            raise ValueError(f"`target_modules` must be given: PEFT has no default for {model_type!r}")
+        config.target_modules = list(default)
+    _maybe_include_all_linear_layers(config, model)
     found = {
         name: module
         for name, module in model.named_modules()
@@ -110,7 +107,7 @@ def _matching_modules(model: nn.Module, config: SorsaConfig) -> dict[str, nn.Mod
     return found
 
 
-def _dense_weight(module: nn.Module) -> Tensor:
+def _dense_weight(module: nn.Linear | Conv1D) -> Tensor:
     backend = resolve_quantization_backend(module)
     weight = module.weight.data if backend is None else backend.get_base_weight(module)
     return weight.mT if isinstance(module, Conv1D) else weight
@@ -126,18 +123,26 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor) ->
     path = resolve_cache(str(config.svd_cache))
     metadata = _metadata(path)
     if not config.save_init and metadata["driver"] == "randomized":
-        raise ValueError(f"`svd_cache`={config.svd_cache!r} was made by the randomized driver, `save_init=False` needs exact factors")
+        raise ValueError(
+            f"`svd_cache`={config.svd_cache!r} was made by the randomized driver, `save_init=False` needs exact factors"
+        )
     expected = json.loads(metadata["fingerprints"]).get(name)
     if expected is None:
-        raise ValueError(f"`svd_cache`={config.svd_cache!r} has no factors for module {name!r}: build it with these targets")
+        raise ValueError(
+            f"`svd_cache`={config.svd_cache!r} has no factors for module {name!r}: build it with these targets"
+        )
     check_fingerprint(name, expected, weight, quantized=False)
     with safe_open(path, framework="pt", device=str(weight.device)) as file:
         u, s, v = (file.get_tensor(f"{name}.{key}") for key in "USV")
     if rank > len(s):
-        raise ValueError(f"`svd_cache`={config.svd_cache!r} keeps {len(s)} triplets of module {name!r}, `r`={rank} needs more")
+        raise ValueError(
+            f"`svd_cache`={config.svd_cache!r} keeps {len(s)} triplets of module {name!r}, `r`={rank} needs more"
+        )
     factors = Factors(u[:, :rank], s[:rank], v[:rank])
     if factors.u.shape[0] != weight.shape[0] or factors.v.shape[1] != weight.shape[1]:
-        raise ValueError(f"`svd_cache`={config.svd_cache!r}: factors of {name!r} do not fit a weight of {tuple(weight.shape)}")
+        raise ValueError(
+            f"`svd_cache`={config.svd_cache!r}: factors of {name!r} do not fit a weight of {tuple(weight.shape)}"
+        )
     warn_if_deficient(name, factors.s, weight.shape)
     return factors
 
@@ -158,7 +163,9 @@ def resolve_cache(location: str) -> str:
     try:
         return hf_hub_download(location, CACHE_NAME)
     except Exception as error:
-        raise ValueError(f"`svd_cache`={location!r} is neither a file, a folder nor a Hub repository with {CACHE_NAME}") from error
+        raise ValueError(
+            f"`svd_cache`={location!r} is neither a file, a folder nor a Hub repository with {CACHE_NAME}"
+        ) from error
 
 
 @lru_cache(maxsize=4)
