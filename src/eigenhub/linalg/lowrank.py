@@ -164,7 +164,7 @@ def truncated_product_svd(b: Tensor, a: Tensor, rank: int) -> tuple[Tensor, Tens
     an (r, r) core is enough: $O((m + n) r^2 + r^3)$ instead of $O(mn \min(m, n))$.
 
     Args:
-        b (`Tensor` of shape `(..., m, r)`): left factor.
+        b (`Tensor` of shape `(..., m, r)`): left factor; half precision is computed in float32.
         a (`Tensor` of shape `(..., r, n)`): right factor.
         rank (`int`): number of triplets to keep, at most `min(m, n, r)`.
 
@@ -174,8 +174,9 @@ def truncated_product_svd(b: Tensor, a: Tensor, rank: int) -> tuple[Tensor, Tens
     limit = min(b.shape[-2], b.shape[-1], a.shape[-1])
     if not 1 <= rank <= limit:
         raise ValueError(f"`rank` must be between 1 and {limit}, got {rank}")
-    q_b, r_b = torch.linalg.qr(b)
-    q_a, r_a = torch.linalg.qr(a.mT)
+    wide = torch.promote_types(torch.promote_types(b.dtype, a.dtype), torch.float32)
+    q_b, r_b = torch.linalg.qr(b.to(wide))
+    q_a, r_a = torch.linalg.qr(a.mT.to(wide))
     u, s, vh = torch.linalg.svd(r_b @ r_a.mT, full_matrices=False)
     u, vh = fix_signs(q_b @ u[..., :rank], vh[..., :rank, :] @ q_a.mT)
     return u, s[..., :rank], vh
@@ -188,12 +189,14 @@ def subspace_angles(x: Tensor, y: Tensor) -> Tensor:
     cannot resolve angles below the square root of the rounding unit.
 
     Args:
-        x (`Tensor` of shape `(..., m, r)`): orthonormal columns.
+        x (`Tensor` of shape `(..., m, r)`): orthonormal columns; half precision is computed in float32.
         y (`Tensor` of shape `(..., m, r)`): orthonormal columns.
 
     Returns:
         `Tensor` of shape `(..., r)`.
     """
+    wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    x, y = x.to(wide), y.to(wide)
     cross = x.mT @ y
     cosines = torch.linalg.svdvals(cross).clamp(max=1.0).flip(-1)  # ascending: largest angle first
     sines = torch.linalg.svdvals(y - x @ cross).clamp(max=1.0)  # descending: largest angle first

@@ -9,11 +9,13 @@ def gram_defect(x: Tensor) -> Tensor:
     r"""$X^\top X - I$, the residual of column orthonormality.
 
     Args:
-        x (`Tensor` of shape `(..., m, r)`): the frame; `r <= m` for the defect to be able to vanish.
+        x (`Tensor` of shape `(..., m, r)`): the frame; `r <= m` for the defect to be able to vanish. Half precision is
+            computed in float32, where the defect of a rounded frame is not drowned by the rounding of the product.
 
     Returns:
         `Tensor` of shape `(..., r, r)`, symmetric.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     gram = x.mT @ x
     if hasattr(gram, "full_tensor"):  # sharded frame: the (r, r) Gram matrix is small, gather it
         gram = gram.full_tensor()

@@ -98,7 +98,10 @@ def weight_drift(model: nn.Module, adapter_name: str = "default") -> dict[str, D
     drifts = {}
     for layer in model.modules():
         if isinstance(layer, SorsaLayer) and adapter_name in layer.sorsa_U:
-            weight = layer.pretrained_weight().double()
+            pretrained = layer.pretrained_weight()
+            if pretrained is None:
+                raise ValueError(f"the base weight of module {layer.module_name!r} is on the meta device")
+            weight = pretrained.double()
             delta = layer.get_delta_weight(adapter_name).double()
             moved = weight + (delta.mT if layer.is_transposed else delta)
             drifts[layer.module_name] = _drift(weight, moved, layer.r[adapter_name])

@@ -37,3 +37,17 @@ class SorsaLinear4bit(SorsaQuantizedLinear):
 
     Rounding to 4 bits again loses most of a typical update, so merge with `merge_and_unload(dequantize=True)`.
     """
+
+    def get_base_weight(self) -> torch.Tensor:
+        """The dequantised base weight.
+
+        On CPUs with AVX512-BF16 bitsandbytes permutes the packed weight at the first inference without gradients. Its
+        dequantisation ignores the permutation and its inverse loses the order of the scales, so the weight is then read
+        off as the image of the identity, which is what the layer computes with.
+        """
+        base: Any = self.get_base_layer()
+        if self.quantization_backend is None or not getattr(base.weight.quant_state, "packing_format_for_cpu", False):
+            return super().get_base_weight()
+        with torch.no_grad():
+            image = base(torch.eye(base.in_features, dtype=torch.float32)).mT
+            return image if base.bias is None else image - base.bias[:, None]

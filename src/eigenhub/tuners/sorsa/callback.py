@@ -43,6 +43,10 @@ class SorsaRegularizerCallback(TrainerCallback):
             raise RuntimeError(
                 f"{ROUTE} comes too late under DeepSpeed, which steps inside backward: use `SorsaTrainer`"
             )
+        # The state is made anew for every run, so an interrupted run leaves no mark that would block the next one.
+        if getattr(state, "sorsa_regularizer", self) is not self:
+            raise RuntimeError(f"this Trainer has two {ROUTE}s, which would count the penalty twice: remove one")
+        state.sorsa_regularizer = self  # type: ignore[attr-defined]
         claim_route(kwargs["model"], ROUTE)
         check_weight_decay(kwargs["model"], kwargs["optimizer"])
 

@@ -46,12 +46,11 @@ def add_weighted_adapter(
     config.base_fingerprint = dict(config.base_fingerprint or {})
     config.init_weights, config.save_init = "checkpoint", True
     layers = [module for module in tuner.model.modules() if isinstance(module, SorsaLayer)]
-    weight_of = dict(zip(adapters, weights, strict=True))
     tuner.peft_config[adapter_name] = config
     try:
         for layer in layers:
-            if present := [name for name in adapters if name in layer.sorsa_U]:
-                _combine(layer, present, [weight_of[name] for name in present], adapter_name, config, combination_type)
+            if present := [(name, w) for name, w in zip(adapters, weights, strict=True) if name in layer.sorsa_U]:
+                _combine(layer, present, adapter_name, config, combination_type)
     except Exception:
         for layer in layers:
             layer.delete_adapter(adapter_name)
@@ -70,6 +69,8 @@ def _check_request(
         raise ValueError(
             f"`adapters` and `weights` must have the same length of at least 1, got {len(adapters)} and {len(weights)}"
         )
+    if any(tuner.peft_config[name].mode == "residual" for name in tuner.peft_config):
+        raise ValueError("mode='residual' allows a single adapter: use mode='delta' for several")
     unknown = [name for name in adapters if name not in tuner.peft_config]
     if unknown:
         raise ValueError(f"`adapters` contains {unknown}, known are {sorted(tuner.peft_config)}")
@@ -77,10 +78,10 @@ def _check_request(
 
 @torch.no_grad()
 def _combine(
-    layer: SorsaLayer, names: list[str], weights: list[float], new: str, config: SorsaConfig, combination_type: str
+    layer: SorsaLayer, parts: list[tuple[str, float]], new: str, config: SorsaConfig, combination_type: str
 ) -> None:
-    scaled = [weight * layer.scaling[name] for name, weight in zip(names, weights, strict=True)]
-    pairs = [layer.factors(name) for name in names]
+    scaled = [weight * layer.scaling[name] for name, weight in parts]
+    pairs = [layer.factors(name) for name, _ in parts]
     if combination_type == "cat":
         trained = _concatenate([pair[0] for pair in pairs], scaled)
         frozen = _concatenate([pair[1] for pair in pairs], scaled)
@@ -111,7 +112,7 @@ def _concatenate(parts: list[Factors], scaled: list[float]) -> Factors:
 def _compress(
     layer: SorsaLayer, pairs: list[tuple[Factors, Factors]], scaled: list[float], rank: int
 ) -> tuple[Factors, Factors]:
-    weight = layer.dense_weight()
+    weight = layer.pretrained_weight()
     if weight is None:
         raise RuntimeError(
             f"combination_type='svd' needs the base weight of {layer.module_name!r}, which is on the meta device"

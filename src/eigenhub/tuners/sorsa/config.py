@@ -62,8 +62,8 @@ class SorsaConfig(PeftConfig):
         init_weights (`bool` or `"checkpoint"`, *optional*, defaults to `True`): `True` initialises when the adapter is
             added; `"checkpoint"`, which saved configurations carry, waits for weights and initialises at first use if none
             came. There is no random initialisation.
-        base_fingerprint (`dict[str, list[float]]`, *optional*): sum and Frobenius norm of each adapted base weight, filled
-            in at initialisation and compared at load. Set it to `None` to load onto another base on purpose.
+        base_fingerprint (`dict[str, list[float]]`, *optional*): sum, Frobenius norm and tolerance of each adapted base
+            weight, filled in at initialisation and compared at load. Set it to `None` to load onto another base on purpose.
 
     Example:
 

@@ -79,24 +79,26 @@ def warn_if_deficient(name: str, s: Tensor, shape: torch.Size) -> None:
         )
 
 
-def fingerprint(weight: Tensor) -> list[float]:
-    """Sum and Frobenius norm of a weight, enough to notice another base model."""
+# Rounding to half precision moves sum and norm of a weight by about 1e-3 of the norm, 4-bit quantisation by about a tenth;
+# another model moves the sum by the order of the norm itself.
+DENSE_TOLERANCE, QUANTIZED_TOLERANCE = 0.02, 0.5
+
+
+def fingerprint(weight: Tensor, quantized: bool = False) -> list[float]:
+    """Sum, Frobenius norm and relative tolerance of a weight, enough to notice another base model."""
     total = weight.sum(dtype=torch.float64).item()
     norm = torch.linalg.vector_norm(weight, dtype=torch.float64).item()
-    return [total, norm]
+    return [total, norm, QUANTIZED_TOLERANCE if quantized else DENSE_TOLERANCE]
 
 
 def check_fingerprint(name: str, expected: list[float], weight: Tensor, quantized: bool) -> None:
-    """Compare a base weight with the one that an adapter was trained on.
-
-    Rounding to half precision moves sum and norm by about 1e-3 of the norm, 4-bit quantisation by about a tenth; another
-    model moves them by the order of the norm itself.
+    """Compare a base weight with the one that an adapter was trained on, either of which may be quantised.
 
     Raises:
         ValueError: the weight is not the recorded one.
     """
-    found = fingerprint(weight)
-    tolerance = (0.5 if quantized else 0.02) * max(expected[1], 1e-12)
+    found = fingerprint(weight, quantized)
+    tolerance = max(expected[2], found[2]) * max(expected[1], 1e-12)
     if abs(found[0] - expected[0]) > tolerance or abs(found[1] - expected[1]) > tolerance:
         raise ValueError(
             f"the base weight of module {name!r} is not the one this SORSA adapter was trained on: sum and norm are "

@@ -65,8 +65,9 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
 
     @property
     def is_transposed(self) -> bool:
-        """Whether the base layer stores `(in, out)`."""
-        return any(config.fan_in_fan_out for config in self.sorsa_config.values())
+        """Whether the base layer stores `(in, out)`; `nn.Linear` itself never does, whatever a configuration says."""
+        asked = any(config.fan_in_fan_out for config in self.sorsa_config.values())
+        return asked and type(self.get_base_layer()) is not nn.Linear
 
     def _base_parameter(self) -> nn.Parameter:
         """The parameter as the base layer stores it: packed, transposed or partitioned, as it may be."""
@@ -104,15 +105,11 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
         return weight.mT if self.is_transposed else weight
 
     @torch.no_grad()
-    def pretrained_weight(self) -> Tensor:
-        """The base weight `(out, in)` without merged changes and with a folded block put back.
-
-        Raises:
-            RuntimeError: the weight is on the meta device.
-        """
+    def pretrained_weight(self) -> Tensor | None:
+        """The base weight `(out, in)` without merged changes and with a folded block put back; `None` on meta."""
         weight = self.dense_weight()
         if weight is None:
-            raise RuntimeError(f"the base weight of module {self.module_name!r} is on the meta device")
+            return None
         for adapter in self.merged_adapters:
             delta = self.get_delta_weight(adapter)
             weight = weight - (delta.mT if self.is_transposed else delta).to(weight.dtype)
@@ -124,14 +121,16 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
         if adapter_name not in self.pending:
             return
         config, rank = self.sorsa_config[adapter_name], self.r[adapter_name]
+        quantized = self.quantization_backend is not None
         with gather_params_ctx(self._base_parameter(), modifier_rank=None):
-            weight = self.dense_weight()
+            weight = self.pretrained_weight()  # other adapters may be merged
             if weight is None:
                 return
-            factors = cached_factors(config, self.module_name, rank, weight) if config.svd_cache else None
+            cached = config.svd_cache is not None
+            factors = cached_factors(config, self.module_name, rank, weight, quantized) if cached else None
             factors = factors or factors_from_svd(self.module_name, weight, rank, config)
             if config.base_fingerprint is not None:
-                config.base_fingerprint[self.module_name] = fingerprint(weight)
+                config.base_fingerprint[self.module_name] = fingerprint(weight, quantized)
         self._set(adapter_name, TRAINED, factors)
         self._set(adapter_name, FROZEN, factors)
         self.pending.discard(adapter_name)
@@ -168,7 +167,7 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
         if rebuild and (config.save_init or set(missing) != set(FROZEN)):
             raise ValueError(f"the checkpoint of SORSA adapter {adapter_name!r} lacks {missing} for module {name!r}")
         with gather_params_ctx(self._base_parameter(), modifier_rank=None):
-            weight = self.dense_weight()
+            weight = self.pretrained_weight()  # other adapters may be merged
             if weight is None:
                 if rebuild:
                     raise RuntimeError(
@@ -176,7 +175,7 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
                     )
                 return
             expected = (config.base_fingerprint or {}).get(name)
-            if expected is not None and self.folded is None and not self.merged:
+            if expected is not None:
                 check_fingerprint(name, expected, weight, quantized=self.quantization_backend is not None)
             if rebuild:
                 exact = "auto" if config.svd_driver == "randomized" else None

@@ -15,20 +15,43 @@ from peft.utils import (
     get_quantization_kwargs,
     resolve_quantization_backend,
 )
-from peft.utils.other import get_pattern_key
+from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
 from eigenhub.tuners.sorsa.bnb import SorsaLinear4bit, SorsaLinear8bitLt, SorsaQuantizedLinear
 from eigenhub.tuners.sorsa.combine import add_weighted_adapter
 from eigenhub.tuners.sorsa.config import SorsaConfig
-from eigenhub.tuners.sorsa.forward_route import add_penalty_to_loss, remove_forward_route
+from eigenhub.tuners.sorsa.forward_route import install_forward_route, remove_forward_route
 from eigenhub.tuners.sorsa.layer import FROZEN, LOW_PRECISION, TRAINED, SorsaConv1D, SorsaLayer, SorsaLinear
 from eigenhub.tuners.sorsa.penalty import exact_defects, orthonormality_penalty
 
 
 QUANTIZED_LAYERS = {"bnb 8bit": SorsaLinear8bitLt, "bnb 4bit": SorsaLinear4bit}
+
+
+class _Snapshot:
+    """What a failed injection has to give back: the tree of modules, its depth, and what requires a gradient."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.tree = [(module, dict(module._modules)) for module in model.modules()]
+        self.trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        self.depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)  # `layer_replication` changes it
+
+    def restore(self, adapter_name: str) -> None:
+        for layer in [module for module in self.model.modules() if isinstance(module, SorsaLayer)]:
+            if adapter_name in layer.sorsa_U:
+                layer.delete_adapter(adapter_name)
+        for module, children in self.tree:
+            module._modules.clear()
+            module._modules.update(children)
+        for parameter, requires_grad in self.trainable:
+            parameter.requires_grad = requires_grad
+        if self.depth is not None:
+            self.model.config.num_hidden_layers = self.depth
 
 
 class SorsaModel(BaseTuner):
@@ -69,8 +92,8 @@ class SorsaModel(BaseTuner):
     # ------------------------------------------------------------------ injection
     def _check_new_adapter_config(self, config: SorsaConfig) -> None:  # type: ignore[override]
         super()._check_new_adapter_config(config)
-        name = next(name for name, known in self.peft_config.items() if known is config)
-        if name in self.prefix:
+        # by name and not by identity: one configuration object may serve several adapters
+        for name in [name for name in self.peft_config if name in self.prefix]:
             raise ValueError(
                 f"adapter name {name!r} is contained in the parameter prefix {self.prefix!r}, which PEFT uses to tell the "
                 "tensors of adapters apart: choose another name"
@@ -84,7 +107,7 @@ class SorsaModel(BaseTuner):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add the layers, then decompose their weights, the largest first; undone as a whole if one of them fails."""
-        trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        before = _Snapshot(model)
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
             config = self.peft_config[adapter_name]
@@ -93,11 +116,10 @@ class SorsaModel(BaseTuner):
             if config.init_weights is True and not kwargs.get("low_cpu_mem_usage", False):
                 self._initialize(model, adapter_name)
             if config.reg_in_forward:
-                model.register_forward_hook(add_penalty_to_loss, with_kwargs=True)
+                install_forward_route(model)
         except Exception:
-            self._roll_back(model, adapter_name)
-            for parameter, requires_grad in trainable:
-                parameter.requires_grad = requires_grad
+            before.restore(adapter_name)
+            self.peft_config.pop(adapter_name, None)
             raise
 
     def _initialize(self, model: nn.Module, adapter_name: str) -> None:
@@ -105,19 +127,6 @@ class SorsaModel(BaseTuner):
         layers.sort(key=lambda layer: layer.weight_shape[0] * layer.weight_shape[1], reverse=True)
         for layer in tqdm(layers, desc="SORSA: decomposing weights", delay=2.0):
             layer.initialize(adapter_name)
-
-    def _roll_back(self, model: nn.Module, adapter_name: str) -> None:
-        """Leave the base model as it was before a failed injection."""
-        for parent in list(model.modules()):
-            for child_name, child in list(parent.named_children()):
-                if not isinstance(child, SorsaLayer) or adapter_name not in child._all_available_adapter_names():
-                    continue
-                if len(child._all_available_adapter_names()) == 1:
-                    child.unfold()
-                    setattr(parent, child_name, child.base_layer)
-                else:
-                    child.delete_adapter(adapter_name)
-        self.peft_config.pop(adapter_name, None)
 
     def _create_and_replace(  # type: ignore[override]
         self,
@@ -138,6 +147,8 @@ class SorsaModel(BaseTuner):
             target.update_layer(adapter_name, peft_config, rank, alpha)
             return
         layer_cls = self._layer_class(target, current_key)
+        if peft_config.fan_in_fan_out and type(target) is nn.Linear:
+            warnings.warn(f"`fan_in_fan_out=True` has no effect on the torch.nn.Linear {current_key!r}", stacklevel=2)
         kwargs = get_quantization_kwargs(self.model)
         layer = layer_cls(target, adapter_name, config=peft_config, name=current_key, r=rank, alpha=alpha, **kwargs)
         if adapter_name not in self.active_adapters:
@@ -151,6 +162,11 @@ class SorsaModel(BaseTuner):
         backend = resolve_quantization_backend(base, **get_quantization_kwargs(self.model))
         if backend is not None and backend.layer_type == "linear" and backend.supports_merge:
             return QUANTIZED_LAYERS.get(backend.backend_name, SorsaLinear)
+        if isinstance(base, NonDynamicallyQuantizableLinear):
+            raise ValueError(
+                f"module {name!r} is the output projection of a torch.nn.MultiheadAttention, which reads the weight and never "
+                "calls the module: an adapter there would do nothing. Add it to `exclude_modules`"
+            )
         if isinstance(base, nn.Linear) and backend is None:
             return SorsaLinear
         raise ValueError(
@@ -326,16 +342,27 @@ class SorsaModel(BaseTuner):
                 f"`adapter_names` contains unknown adapters {sorted(unknown)}, known are {sorted(self.peft_config)}"
             )
         beams = kwargs.get("num_beams")
-        if isinstance(beams, int) and beams > 1:
-            adapter_names = [name for name in adapter_names for _ in range(beams)]
-        hook = partial(_pass_adapter_names, adapter_names=adapter_names)
-        layers = [module for module in self.modules() if isinstance(module, SorsaLayer)]
-        handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+        beams = beams if isinstance(beams, int) else 1
+        # Beam search repeats the samples for the decoder only. `modules_to_save` wrappers hold one copy per adapter.
+        encoder = set(self._encoder_modules())
+        handles = []
+        for module in self.modules():
+            if isinstance(module, SorsaLayer | AuxiliaryTrainingWrapper):
+                repeats = 1 if module in encoder else beams
+                names = [name for name in adapter_names for _ in range(repeats)]
+                hook = partial(_pass_adapter_names, adapter_names=names)
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _encoder_modules(self) -> Iterator[nn.Module]:
+        """The modules of an encoder-decoder model's encoder; nothing for other models."""
+        encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
+        if encoder is not None and encoder is not self.model:  # a model without an encoder answers itself
+            yield from encoder.modules()
 
 
 def _pass_adapter_names(module: nn.Module, args: tuple, kwargs: dict, adapter_names: list[str]) -> tuple[tuple, dict]:

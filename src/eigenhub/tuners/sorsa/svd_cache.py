@@ -66,7 +66,7 @@ def build_svd_cache(
         weight = _dense_weight(module)
         factors = factors_from_svd(name, weight, min(r_max, *weight.shape), config)
         tensors.update({f"{name}.{key}": t.cpu().contiguous() for key, t in zip("USV", factors, strict=True)})
-        prints[name] = fingerprint(weight)
+        prints[name] = fingerprint(weight, quantized=resolve_quantization_backend(module) is not None)
     base = getattr(model, "config", None)
     metadata = {
         "format": FORMAT,
@@ -113,7 +113,7 @@ def _dense_weight(module: nn.Linear | Conv1D) -> Tensor:
     return weight.mT if isinstance(module, Conv1D) else weight
 
 
-def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor) -> Factors:
+def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor, quantized: bool = False) -> Factors:
     """Factors of one module from the configured cache, cut to `rank` and checked against the weight.
 
     Raises:
@@ -131,7 +131,7 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor) ->
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} has no factors for module {name!r}: build it with these targets"
         )
-    check_fingerprint(name, expected, weight, quantized=False)
+    check_fingerprint(name, expected, weight, quantized)
     with safe_open(path, framework="pt", device=str(weight.device)) as file:
         u, s, v = (file.get_tensor(f"{name}.{key}") for key in "USV")
     if rank > len(s):

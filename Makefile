@@ -1,0 +1,62 @@
+# Everything starts from a fresh clone with Python >= 3.11 and make; the first target makes the virtual environment.
+PYTHON ?= python3
+JOBS ?= 2
+METHOD ?= sorsa
+
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := requirements/constraints.txt
+# The stamp is named by the content of what it depends on: a checkout that only moves time stamps installs nothing.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d ' ' -f 1)
+# xdist runs one process per core, so each keeps to one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+BROWSERS := chromium chromium-browser google-chrome
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow test-browser quality style bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+install: $(STAMP)  ## make the virtual environment
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "eigenhub needs Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=python3.11 or newer" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (several minutes the first time)"
+	@# torch first and alone: nothing that follows can then pull another build of it
+	@$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
+	@$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[all]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: $(STAMP)  ## run a method's demo on embedded data (METHOD=sorsa)
+	$(BIN)/eigenhub demo $(METHOD)
+
+test: $(STAMP)  ## run the tests in JOBS processes
+	$(PYTEST) -n $(JOBS) --dist loadscope
+
+test-slow: $(STAMP)  ## run the tests marked slow
+	$(PYTEST) -m slow --timeout 1800
+
+test-browser: $(STAMP)  ## drive the Spaces in a headless Chromium
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+		echo "make test-browser needs one of $(BROWSERS); on Debian: apt-get install chromium" >&2; exit 1
+	$(PYTEST) -m browser
+
+quality: $(STAMP)  ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+style: $(STAMP)  ## mend format and lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## run every benchmark; results go to benchmarks/results
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:  ## remove caches and build folders, not the virtual environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .gradio
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +

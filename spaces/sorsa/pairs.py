@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a visitor typed to a base model with a SORSA adapter on it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import gradio as gr
+from embedded_pairs import EMBEDDED
+from peft import PeftConfig, PeftModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
+
+from eigenhub.tuners.sorsa import SorsaConfig
+
+
+Kind = Literal["image", "text"]
+AUTO_CLASSES: dict[Kind, Any] = {"image": AutoModelForImageClassification, "text": AutoModelForCausalLM}
+MAPPINGS: dict[Kind, Any] = {"image": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, "text": MODEL_FOR_CAUSAL_LM_MAPPING}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A base model with an adapter on it.
+
+    Args:
+        base (`str`): where the base model came from.
+        adapter (`str`): where the adapter came from.
+        kind (`"image"` or `"text"`): classifier of images, or causal language model.
+        model (`PeftModel`): in evaluation mode.
+        processor (`Any`): tokenizer, or image processor where the base model has one.
+        lock (`threading.Lock`): held while the model computes, because modes are switched on the model itself.
+    """
+
+    base: str
+    adapter: str
+    kind: Kind
+    model: PeftModel
+    processor: Any
+    lock: Any = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def shown_to_visitor(what: str) -> Iterator[None]:
+    """Turn what the libraries say about a bad name or a misfit into one message on the page."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise gr.Error(f"{what}: {first_line[:300]}") from error
+
+
+def load_pair(base: str | None, adapter: str | None, kind: Kind | None = None) -> Pair:
+    """
+    The pair that a visitor named; the two most recent ones stay in memory.
+
+    Args:
+        base (`str`, *optional*): an embedded name, a Hub id or a folder; empty for the base that the adapter names.
+        adapter (`str`): an embedded name, a Hub id or a folder.
+        kind (`"image"` or `"text"`, *optional*): refuse a pair of the other kind.
+
+    Raises:
+        gr.Error: something does not exist or does not fit, in words for the visitor.
+    """
+    base, adapter = (base or "").strip(), (adapter or "").strip()
+    if not adapter:
+        raise gr.Error("Name a SORSA adapter: an embedded one, a Hub id or a folder.")
+    pair = _load(base or (adapter if adapter in EMBEDDED else ""), adapter)
+    if kind not in (None, pair.kind):
+        known = {"image": "an image classifier", "text": "a language model"}
+        raise gr.Error(f"{pair.base} is {known[pair.kind]}, this comparison needs {known[kind]}.")
+    return pair
+
+
+@lru_cache(maxsize=2)
+def _load(base: str, adapter: str) -> Pair:
+    with shown_to_visitor(f"Cannot load the adapter {adapter!r}"):
+        adapter_source = str(EMBEDDED[adapter].adapter_folder()) if adapter in EMBEDDED else adapter
+        config = PeftConfig.from_pretrained(adapter_source)
+    if not isinstance(config, SorsaConfig):
+        raise gr.Error(f"{adapter!r} is a {config.peft_type} adapter; this page shows SORSA adapters only.")
+    base = base or config.base_model_name_or_path or ""
+    if not base:
+        raise gr.Error(f"{adapter!r} does not say which base model it belongs to: name one.")
+    with shown_to_visitor(f"Cannot load the base model {base!r}"):
+        source = str(EMBEDDED[base].base_folder()) if base in EMBEDDED else base
+        kind = _kind(AutoConfig.from_pretrained(source))
+        processor = AutoTokenizer.from_pretrained(source) if kind == "text" else _image_processor(source)
+        model = AUTO_CLASSES[kind].from_pretrained(source, dtype="auto")
+    with shown_to_visitor(f"The adapter {adapter!r} does not fit the base model {base!r}"):
+        model = PeftModel.from_pretrained(model, adapter_source).eval()
+    return Pair(base, adapter, kind, model, processor)
+
+
+def _kind(config: PreTrainedConfig) -> Kind:
+    for kind, mapping in MAPPINGS.items():
+        if type(config) in mapping:
+            return kind
+    raise ValueError(f"it is a {config.model_type} model; image classifiers and causal language models can be shown")
+
+
+def _image_processor(source: str) -> Any:
+    try:
+        return AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError):  # small models made by hand come without one
+        return None

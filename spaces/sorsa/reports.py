@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training did to the singular values and vectors, as tiles, table and figures."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eigenhub.hub.space import tiles
+from eigenhub.tuners.sorsa import LayerSpectrum
+
+
+Report = Mapping[str, LayerSpectrum]
+HEADERS = ["module", "rank", "κ before", "κ after", "‖UᵀU − I‖", "‖VVᵀ − I‖", "mean |ΔS| / S", "angle of U (°)"]
+DATATYPES = ["str", *["number"] * (len(HEADERS) - 1)]
+BEFORE, AFTER = "#94a3b8", "#4f46e5"
+PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#dc2626")
+INK = "#7c8698"  # legible on the light and on the dark theme; the ground stays transparent
+
+
+def relative_change(spectrum: LayerSpectrum) -> float:
+    """Mean of `|S - S0| / S0` over the singular values, in descending order."""
+    return ((spectrum.s.abs() - spectrum.s0).abs() / spectrum.s0.clamp_min(1e-12)).mean().item()
+
+
+def table(report: Report) -> list[list[str | float]]:
+    """One row per adapted module, in the order of the model; see `HEADERS`."""
+    return [
+        [
+            name,
+            len(entry.s),
+            *(
+                float(f"{value:.4g}")
+                for value in (
+                    entry.kappa0,
+                    entry.kappa,
+                    entry.defect_u,
+                    entry.defect_v,
+                    relative_change(entry),
+                    entry.angle * 57.29577951308232,
+                )
+            ),
+        ]
+        for name, entry in report.items()
+    ]
+
+
+def summary(report: Report, model_name: str) -> str:
+    """The whole adapter in five tiles."""
+    entries = list(report.values())
+    ranks = sorted({len(entry.s) for entry in entries})
+    rank = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    defects = [value for entry in entries for value in (entry.defect_u, entry.defect_v)]
+    kappas = [f"{median(getattr(entry, key) for entry in entries):.3g}" for key in ("kappa0", "kappa")]
+    worse = sum(entry.kappa > entry.kappa0 for entry in entries)
+    return tiles(
+        [
+            ("Model", model_name, "base model with one SORSA adapter"),
+            ("Adapted weights", str(len(entries)), f"each through {rank} singular triplets"),
+            ("Change of S", f"{median(map(relative_change, entries)):.1%}", "median over the weights"),
+            ("Orthonormality", f"{sum(defects) / len(defects):.2g}", "mean ‖UᵀU − I‖, ‖VVᵀ − I‖; 0 is exact"),
+            ("Condition κ", " → ".join(kappas), f"median; higher than before in {worse} of {len(entries)} weights"),
+        ]
+    )
+
+
+def singular_values_figure(name: str, entry: LayerSpectrum) -> Figure:
+    """S before and after training of one module."""
+    figure, axes = _figure(f"Singular values of {name}", "index", "S")
+    index = range(1, len(entry.s) + 1)
+    marker = "o" if len(entry.s) <= 32 else None
+    axes.plot(index, entry.s0, color=BEFORE, marker=marker, markersize=4, label="before")
+    axes.plot(index, entry.s.abs(), color=AFTER, marker=marker, markersize=4, label="after")
+    axes.fill_between(index, entry.s0, entry.s.abs(), color=AFTER, alpha=0.12, linewidth=0)
+    _legend(axes, columns=2)
+    return figure
+
+
+def condition_figure(report: Report) -> Figure:
+    """How the condition number of U diag(S) V moved, over the depth of the model."""
+    figure, axes = _figure("Condition number κ, after / before", "layer", "κ / κ before")
+    axes.axhline(1, color=INK, linewidth=0.8, linestyle="--")
+    _over_depth(axes, report, lambda entry: entry.kappa / entry.kappa0)
+    return figure
+
+
+def orthonormality_figure(report: Report) -> Figure:
+    """How far the singular vectors are from orthonormal, over the depth of the model."""
+    figure, axes = _figure("Distance from orthonormality", "layer", "mean of ‖UᵀU − I‖, ‖VVᵀ − I‖")
+    _over_depth(axes, report, lambda entry: (entry.defect_u + entry.defect_v) / 2)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _over_depth(axes: Axes, report: Report, value: Callable[[LayerSpectrum], float]) -> None:
+    """One line per place in a layer (`q_proj`, ...), against the number of the layer."""
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for name, entry in report.items():
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)
+        place = name[number.end() + 1 :] if number else name
+        lines[place].append((int(number.group()) if number else 0, value(entry)))
+    short = {place: place.rpartition(".")[2] for place in lines}
+    ambiguous = len(set(short.values())) < len(short)
+    for i, (place, points) in enumerate(lines.items()):
+        label = place if ambiguous else short[place]
+        axes.plot(*zip(*sorted(points), strict=True), color=PALETTE[i % len(PALETTE)], marker="o", markersize=3.5, label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(axes, columns=3)
+
+
+def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    # Not through pyplot: a figure of its own is safe in threads and needs no closing.
+    figure = Figure(figsize=(5.4, 3.5), dpi=180, layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    axes.set_title(title, color=INK, fontsize=10.5, loc="left", wrap=True)
+    axes.set_xlabel(x_label, color=INK, fontsize=10)
+    axes.set_ylabel(y_label, color=INK, fontsize=10)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    return figure, axes
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    axes.figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)

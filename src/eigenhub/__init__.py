@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""eigenhub: spectral and orthogonal methods for the Hugging Face ecosystem.
+
+Public names load on first use, so `import eigenhub` is instant. Loading does not mean registering: run
+`import eigenhub.auto` before asking PEFT or transformers to load something saved with this package.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+__version__ = "0.1.0.dev0"
+
+_EXPORTS = {
+    "METHODS": "eigenhub.methods",
+    "Method": "eigenhub.methods",
+    "SorsaConfig": "eigenhub.tuners.sorsa",
+    "SorsaModel": "eigenhub.tuners.sorsa",
+    "get_method": "eigenhub.methods",
+}
+
+__all__ = ["METHODS", "Method", "SorsaConfig", "SorsaModel", "__version__", "get_method"]
+
+if TYPE_CHECKING:
+    from eigenhub.methods import METHODS, Method, get_method
+    from eigenhub.tuners.sorsa import SorsaConfig, SorsaModel
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'eigenhub' has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value  # later look-ups skip this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`import eigenhub.auto` registers every tuner and model of this package with PEFT and transformers.
+
+Neither library discovers third-party classes by itself, so this line comes before `from_pretrained`. Importing it
+twice is harmless. Kinds that nothing is looked up for by name (optimizers, callbacks, metrics, ...) stay unimported.
+"""
+
+from importlib import import_module
+from typing import Final
+
+from eigenhub.methods import METHODS, Kind
+
+
+REGISTERING_KINDS: Final[tuple[Kind, ...]] = ("tuner", "model")
+
+for _method in METHODS:
+    if _method.kind in REGISTERING_KINDS:
+        import_module(_method.package)
+del _method

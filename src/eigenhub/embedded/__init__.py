@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data and small base models that need no network: what every script, demo, Space and test falls back on.
+
+Nothing is imported here, so that naming the package costs nothing; import from the modules:
+
+- [`eigenhub.embedded.digits`]: scikit-learn's handwritten digits as a `DatasetDict`, turned by quarter circles,
+- [`eigenhub.embedded.vit`]: a small ViT pretrained on turned digits,
+- [`eigenhub.embedded.arithmetic`]: generated word problems with answers in the manner of GSM8K,
+- [`eigenhub.embedded.llama`]: a small Llama and its tokenizer, pretrained on given text,
+- [`eigenhub.embedded.text`]: text and a language model by name, `embedded` among the names,
+- [`eigenhub.embedded.cache`]: where the pretrained folders are kept.
+"""

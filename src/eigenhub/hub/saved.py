@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognise a saved folder: which method made it, and with which settings."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eigenhub.methods import METHODS, Method
+
+
+CONFIG_FILES = {"adapter_config.json": "peft_type", "config.json": "model_type"}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A folder written by `save_pretrained`.
+
+    Args:
+        folder (`Path`): the folder.
+        method (`Method`): the method that made it.
+        config (`dict[str, Any]`): its configuration file, parsed.
+    """
+
+    folder: Path
+    method: Method
+    config: dict[str, Any]
+
+
+def read_saved(folder: str | Path) -> SavedModel:
+    """Find the method of a saved folder from its configuration file.
+
+    Args:
+        folder (`str | Path`): an adapter folder (`adapter_config.json`) or a model folder (`config.json`).
+
+    Returns:
+        `SavedModel`: the method and the settings.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    for name, key in CONFIG_FILES.items():
+        path = folder / name
+        if path.is_file():
+            config = _read_json(path)
+            return SavedModel(folder, _method_saved_as(config.get(key), f"`{key}` of {path}"), config)
+    raise FileNotFoundError(f"{folder} holds none of {', '.join(CONFIG_FILES)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
+    return config
+
+
+def _method_saved_as(given: object, where: str) -> Method:
+    for method in METHODS:
+        if given in method.saved_as:
+            return method
+    known = [name for method in METHODS for name in method.saved_as]
+    raise ValueError(f"{where} must be one of {', '.join(known)}; got {given!r}")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Spaces share: look, header, launch, and the GPU where the Hub lends one.
+
+    from eigenhub.hub.space import Space, on_gpu
+
+    @on_gpu
+    def answer(text: str) -> str: ...
+
+    with Space("sorsa", "What a visitor can do here.") as demo:
+        ...
+
+    if __name__ == "__main__":
+        demo.serve()
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, TypeVar
+
+
+# gradio reads this at import; otherwise every launch asks its servers for the newest version.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr  # noqa: E402
+
+from eigenhub.methods import get_method  # noqa: E402
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+try:
+    from spaces import GPU as on_gpu  # ZeroGPU: must come before CUDA is used
+except ImportError:
+
+    def on_gpu(function: Function) -> Function:
+        """Marks a function that computes. Only where the Hub lends a GPU per call does it do anything."""
+        return function
+
+
+# Fonts that gradio ships: a Google font would be fetched from outside.
+THEME = gr.themes.Default(
+    primary_hue="indigo",
+    neutral_hue="slate",
+    radius_size="lg",
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 600, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace"],
+)
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.space-header h1 { font-size: 2rem; line-height: 1.2; margin: .5rem 0 .25rem; font-weight: 700; }
+.space-header p { font-size: 1.05rem; margin: 0 0 .5rem; max-width: 46rem; color: var(--body-text-color-subdued); }
+.space-header a { color: var(--link-text-color); margin-right: 1.25rem; text-decoration: none; }
+.space-header a:hover { text-decoration: underline; }
+.space-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; }
+.space-tiles div { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
+  border-radius: var(--block-radius); padding: .75rem .9rem; min-width: 0; }
+.space-tiles span { display: block; font-size: .85rem; color: var(--body-text-color-subdued); }
+.space-tiles b { display: block; font-size: 1.3rem; font-weight: 600; overflow-wrap: anywhere; }
+.space-tiles small { display: block; font-size: .85rem; overflow-wrap: anywhere; }
+"""
+
+
+class Space(gr.Blocks):
+    """
+    The page of one method: gradio's `Blocks` with the house's look and a header.
+
+    Args:
+        slug (`str`): the method, which gives title and paper.
+        headline (`str`): what the page is, in a few words.
+        sentence (`str`): what the method does and what a visitor sees here.
+    """
+
+    def __init__(self, slug: str, headline: str, sentence: str, **kwargs: Any) -> None:
+        method = get_method(slug)
+        # Files that visitors made or uploaded are looked through every hour and live for a day.
+        super().__init__(title=headline, analytics_enabled=False, delete_cache=(3600, 86400), **kwargs)
+        with self:
+            gr.HTML(header(headline, sentence, method.paper, method.arxiv), elem_classes="space-header")
+
+    def launch(self, *args: Any, **kwargs: Any) -> Any:
+        """`Blocks.launch` in the house's look; every argument can still be given."""
+        return super().launch(*args, **{"theme": THEME, "css": CSS, **kwargs})
+
+    def serve(self, argv: Sequence[str] | None = None) -> None:
+        """Launch from the command line: what `python app.py` and `eigenhub space` do.
+
+        Args:
+            argv (`Sequence[str]`, *optional*): flags; defaults to those of the process.
+        """
+        parser = argparse.ArgumentParser(description=self.title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        parser.add_argument("--port", type=int, help="port; by default the first free one from 7860 on")
+        parser.add_argument("--share", action="store_true", help="make a public link through gradio's servers")
+        parser.add_argument("--open", action="store_true", help="open a browser")
+        given = parser.parse_args(argv)
+        self.launch(server_port=given.port, share=given.share, inbrowser=given.open)
+
+
+def header(headline: str, sentence: str, paper: str, arxiv: str) -> str:
+    """HTML of the top of the page."""
+    return (
+        f"<h1>{escape(headline)}</h1><p>{escape(sentence)}</p>"
+        f'<a href="https://arxiv.org/abs/{escape(arxiv)}" title="{escape(paper)}" target="_blank">Paper: arXiv {escape(arxiv)}</a>'
+    )
+
+
+def tiles(facts: Sequence[tuple[str, str, str]]) -> str:
+    """HTML of a row of figures that wraps on narrow screens.
+
+    Args:
+        facts (`Sequence[tuple[str, str, str]]`): label, figure and a line of explanation of each tile.
+    """
+    cells = (
+        f"<div><span>{escape(label)}</span><b>{escape(figure)}</b><small>{escape(line)}</small></div>"
+        for label, figure, line in facts
+    )
+    return f'<div class="space-tiles">{"".join(cells)}</div>'

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table of methods. Strings only: reading it imports nothing that a method needs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+Kind = Literal["tuner", "model", "optimizer", "callback", "metric", "federated", "estimator"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of this package: what it is and where its parts lie.
+
+    Args:
+        slug (`str`): short name, the same in every path and command.
+        title (`str`): name for readers.
+        kind (`str`): the Hugging Face kind of its main artefact.
+        summary (`str`): one line, no full stop.
+        paper (`str`): title of the paper.
+        arxiv (`str`): identifier of the paper on arXiv.
+        package (`str`): module that exports `public_names`; importing it registers what there is to register.
+        public_names (`tuple[str, ...]`): the whole of `__all__` of `package`.
+        script (`str`): file name of the training script.
+        status (`str`): `"released"`.
+        saved_as (`tuple[str, ...]`, *optional*, defaults to `()`): `peft_type` or `model_type` values by which a
+            saved folder is recognised as this method's.
+        commands (`str`, *optional*): `"module:typer_app"` with the method's own sub-commands.
+        exporter (`str`, *optional*): `"module:function"` behind `eigenhub export`. The function takes the saved
+            folder and the output folder, then its own options, typed, which become flags; it returns a dataclass that
+            reports what was written.
+    """
+
+    slug: str
+    title: str
+    kind: Kind
+    summary: str
+    paper: str
+    arxiv: str
+    package: str
+    public_names: tuple[str, ...]
+    script: str
+    status: Literal["released"]
+    saved_as: tuple[str, ...] = ()
+    commands: str | None = None
+    exporter: str | None = None
+
+    @property
+    def card(self) -> str:
+        """Model card template."""
+        return f"hub_cards/{self.slug}/README.md.jinja"
+
+    @property
+    def results(self) -> str:
+        """Measured and published figures."""
+        return f"hub_cards/{self.slug}/results.yaml"
+
+    @property
+    def space(self) -> str:
+        """Folder of the Space."""
+        return f"spaces/{self.slug}"
+
+    @property
+    def script_path(self) -> str:
+        """Training script, run by `eigenhub train`."""
+        return f"scripts/{self.slug}/{self.script}"
+
+    @property
+    def demo(self) -> str:
+        """Demo script, run by `eigenhub demo`."""
+        return f"scripts/{self.slug}/demo.py"
+
+    @property
+    def docs(self) -> str:
+        """Documentation page."""
+        return f"docs/methods/{self.slug}.md"
+
+    @property
+    def benchmark(self) -> str:
+        """Benchmark against peers."""
+        return f"benchmarks/{self.slug}.py"
+
+    @property
+    def tests(self) -> str:
+        """Folder of tests that mirrors the package."""
+        return "tests/" + "/".join(self.package.split(".")[1:])
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        slug="sorsa",
+        title="SORSA",
+        kind="tuner",
+        summary="Adapts a weight through its own leading singular triplets and keeps the vectors near orthonormal",
+        paper="SORSA: Singular Values and Orthonormal Regularized Singular Vectors Adaptation of Large Language Models",
+        arxiv="2409.00055",
+        package="eigenhub.tuners.sorsa",
+        public_names=(
+            "Drift",
+            "ExportReport",
+            "LayerSpectrum",
+            "SorsaConfig",
+            "SorsaConv1D",
+            "SorsaLayer",
+            "SorsaLinear",
+            "SorsaLinear4bit",
+            "SorsaLinear8bitLt",
+            "SorsaModel",
+            "SorsaRegularizerCallback",
+            "SorsaTrainer",
+            "SorsaTrainerMixin",
+            "apply_regularizer",
+            "build_svd_cache",
+            "export_checkpoint",
+            "export_lora",
+            "lambda_from_gamma",
+            "orthonormality_penalty",
+            "sorsa_param_groups",
+            "spectrum_report",
+            "weight_drift",
+        ),
+        script="train_sorsa.py",
+        status="released",
+        saved_as=("SORSA",),
+        commands="eigenhub.tuners.sorsa.commands:app",
+        exporter="eigenhub.tuners.sorsa:export_checkpoint",
+    ),
+)
+
+
+def get_method(slug: str) -> Method:
+    """The method called `slug`.
+
+    Args:
+        slug (`str`): name of a row of `METHODS`.
+
+    Returns:
+        `Method`: its row.
+    """
+    for method in METHODS:
+        if method.slug == slug:
+            return method
+    raise ValueError(f"`slug` must be one of {', '.join(m.slug for m in METHODS)}; got {slug!r}")
+
+
+def methods_table() -> str:
+    """The methods as a Markdown table: the part of the README between its `methods` markers."""
+    rows = ["| method | kind | what it does | paper |", "| --- | --- | --- | --- |"]
+    for m in METHODS:
+        paper = f"[{m.arxiv}](https://arxiv.org/abs/{m.arxiv})"
+        rows.append(f"| [{m.title}]({m.docs}) (`{m.slug}`) | {m.kind} | {m.summary} | {paper} |")
+    return "\n".join(rows)

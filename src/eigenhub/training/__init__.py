@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small shared parts of the training scripts: arguments, checkpoints, metrics, text data, GSM8K.
+
+Nothing is imported here: a script reads its arguments before it pays for torch. Import from the modules:
+
+- [`eigenhub.training.arguments`]: argparse with a YAML file behind it,
+- [`eigenhub.training.options`]: the options that scripts have in common, and their checks,
+- [`eigenhub.training.setup`]: accelerator and data loader,
+- [`eigenhub.training.checkpoint`]: atomic, rotating checkpoints over `accelerator.save_state`,
+- [`eigenhub.training.checkpoint_files`]: which checkpoint folders are complete,
+- [`eigenhub.training.accumulation`]: gradient accumulation normalised by the items of the whole step,
+- [`eigenhub.training.metrics_log`]: one JSON object per line and step,
+- [`eigenhub.training.text_source`]: text and prompt/response data from the Hub or local files,
+- [`eigenhub.training.tokenization`]: prompt masking and packing,
+- [`eigenhub.training.gsm8k`]: final answers and exact-match evaluation,
+- [`eigenhub.training.accuracy`]: accuracy of a classifier,
+- [`eigenhub.training.publish`]: pushing a finished run to the Hub.
+"""

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Atomic, rotating checkpoints over `accelerator.save_state` and `accelerator.load_state`."""
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from eigenhub.training.checkpoint_files import check_settings, checkpoint_name, read_manifest, rotate, write_manifest
+
+
+class Checkpoints:
+    """
+    The checkpoints of one run.
+
+    A checkpoint is written under a temporary name and renamed when every process has finished, so a folder called
+    `step_*` is complete, or at least was: the sizes in its manifest tell. All processes must see the same folder.
+
+    Args:
+        accelerator (`Accelerator`): with model and optimizer prepared.
+        folder (`Path`): where the `step_*` folders go.
+        settings (`Mapping[str, object]`):
+            What has to be the same when the run is resumed (JSON values); a difference is an error that names it.
+        keep (`int`, *optional*, defaults to 2): number of checkpoints kept.
+        left_out (`Collection[str]`, *optional*):
+            Parameters of the unwrapped model that are not written because the run restores them by itself, such as
+            the frozen base of an adapter. FSDP and DeepSpeed write their shards whole.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: Path,
+        settings: Mapping[str, object],
+        keep: int = 2,
+        left_out: Collection[str] = (),
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"`keep` must be at least 1, got {keep}")
+        self.accelerator = accelerator
+        self.folder = folder
+        self.settings = {**settings, "num_processes": accelerator.num_processes}
+        self.keep = keep
+        self.left_out = frozenset(left_out)
+        accelerator.register_save_state_pre_hook(self._drop_left_out)
+
+    def save(self, step: int) -> Path:
+        """Writes the state after an optimizer step; collective over the processes."""
+        final = self.folder / checkpoint_name(step)
+        workplace = final.with_name(f"{final.name}.tmp")
+        if self.accelerator.is_main_process:
+            shutil.rmtree(workplace, ignore_errors=True)
+            workplace.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(workplace))
+        self.accelerator.wait_for_everyone()  # the random state of every process is in
+        if self.accelerator.is_main_process:
+            write_manifest(workplace, step, self.settings)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(workplace, final)
+            rotate(self.folder, self.keep)
+        self.accelerator.wait_for_everyone()
+        return final
+
+    def restore(self, checkpoint: Path) -> int:
+        """Loads a checkpoint into the prepared objects and the random generators; returns its step."""
+        manifest = read_manifest(checkpoint)
+        if manifest is None:
+            raise ValueError(f"{checkpoint} is not a complete checkpoint")
+        check_settings(checkpoint, manifest["settings"], self.settings)
+        self.accelerator.load_state(str(checkpoint), **({"strict": False} if self.left_out else {}))
+        return manifest["step"]
+
+    def _drop_left_out(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        for state in weights:  # empty where FSDP or DeepSpeed has already written its own
+            for name in [name for name in state if name.removeprefix("module.") in self.left_out]:
+                del state[name]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accelerator and the data loader of a script, such that a resumed run repeats the uninterrupted one exactly."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, DistributedType, GradientAccumulationPlugin
+from torch.utils.data import DataLoader
+
+from eigenhub.training.options import as_settings
+
+
+def make_accelerator(args: argparse.Namespace, project: str) -> Accelerator:
+    """
+    An accelerator by the shared options, with its trackers started and the output folder made.
+
+    Args:
+        args (`argparse.Namespace`): with the options of [`eigenhub.training.options`].
+        project (`str`): project name for the trackers.
+    """
+    accelerator = Accelerator(
+        # Every step takes the same number of batches, also across the end of an epoch.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
+        ),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_dir=args.output_dir,
+    )
+    if is_deepspeed(accelerator):  # clips inside of its own step, by its own setting
+        accelerator.deepspeed_plugin.deepspeed_config["gradient_clipping"] = args.max_grad_norm
+    if args.tf32:
+        torch.set_float32_matmul_precision("high")
+    if accelerator.is_main_process:
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+    if args.report_to != "none":
+        accelerator.init_trackers(project, {name: str(value) for name, value in as_settings(args).items()})
+    return accelerator
+
+
+def make_loader(
+    args: argparse.Namespace, accelerator: Accelerator, rows: Sequence, collate: Callable | None = None
+) -> DataLoader:
+    """
+    A shuffling loader of full batches, to be prepared by the accelerator.
+
+    Args:
+        args (`argparse.Namespace`): with the options of [`eigenhub.training.options`].
+        accelerator (`Accelerator`): tells the number of processes.
+        rows (`Sequence`): training examples.
+        collate (`Callable`, *optional*): makes a batch of a list of rows.
+    """
+    per_step = args.per_device_batch_size * accelerator.num_processes
+    if len(rows) < per_step:
+        raise ValueError(f"{len(rows)} rows do not fill one batch of {per_step} over all processes")
+    return DataLoader(
+        rows,  # type: ignore[arg-type]  # any sequence has what a map-style dataset needs
+        batch_size=args.per_device_batch_size,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate,
+        # Without one, each epoch would draw from the global stream, and a resumed run at another point of it.
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+
+
+def is_deepspeed(accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed runs the training; it then steps inside of `accelerator.backward`."""
+    return accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether an engine places the parameters by itself, so that the script must not move the model."""
+    return is_deepspeed(accelerator) or accelerator.distributed_type == DistributedType.FSDP

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from eigenhub.hub.saved import read_saved
+
+
+def test_an_adapter_folder_is_recognised(saved_toy, toy):
+    saved = read_saved(saved_toy)
+    assert saved.method == toy
+    assert saved.config["r"] == 3
+
+
+def test_a_model_folder_is_recognised(toy, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "TOY"}')
+    assert read_saved(tmp_path).method == toy
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"peft_type": "LORA"}', "`peft_type` of .*adapter_config.json must be one of TOY; got 'LORA'"),
+        ("{}", "must be one of TOY; got None"),
+        ("[]", "must hold a JSON object, got list"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_a_foreign_or_broken_configuration_is_named(toy, tmp_path, text, message):
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_saved(tmp_path)
+
+
+def test_a_folder_without_configuration_is_named(toy, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds none of adapter_config.json, config.json"):
+        read_saved(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        read_saved(tmp_path / "nowhere")
