@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SORSA against the adapters of the installed PEFT at equal rank: layer time, penalty, initialisation, memory.
 
-    python benchmarks/sorsa.py            # everything, about a quarter of an hour on two cores
-    python benchmarks/sorsa.py --short    # smaller decompositions and fewer rounds, for a quick look; saves nothing
+python benchmarks/sorsa.py            # everything, about a quarter of an hour on two cores
+python benchmarks/sorsa.py --short    # smaller decompositions and fewer rounds, for a quick look; saves nothing
 """
 
 import argparse

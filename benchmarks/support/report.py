@@ -16,9 +16,9 @@ RESULTS = Path(__file__).parent.parent / "results"
 PAGE = RESULTS.parent / "README.md"
 HEADER = """# Benchmarks
 
-Generated from `results/*.json` by the benchmarks themselves; run them with `make bench`. All figures are ratios between
-contenders timed in turn in one run, so that they say something beyond this machine. "Bound" is what the project asks of
-itself.
+Generated from `results/*.json` by the benchmarks themselves; run them with `make bench`. Unless a section says otherwise,
+all figures are ratios between contenders timed in turn in one run, so that they say something beyond this machine. "Bound"
+is what the project asks of itself.
 """
 
 
@@ -35,13 +35,21 @@ def environment(packages: list[str]) -> dict[str, Any]:
 
 
 def row(what: str, setting: str, value: float, bound: float | None = None, **details: Any) -> dict[str, Any]:
-    """One line of a report: `value` is a ratio, and `bound` the largest that is accepted."""
+    """One line of a report: `bound` is the largest `value` that is accepted.
+
+    Among the details, `quartiles` or `range` show the spread and `digits` (3) says how exactly to print it.
+    """
     return {"what": what, "setting": setting, "value": value, "bound": bound, **details}
 
 
-def save(slug: str, title: str, rows: list[dict[str, Any]], packages: list[str], keep: bool = True) -> None:
-    """Print the rows of one run; write them and make the page anew, unless the run was only a quick look."""
-    content = {"title": title, "environment": environment(packages), "rows": rows}
+def save(
+    slug: str, title: str, rows: list[dict[str, Any]], packages: list[str], keep: bool = True, note: str = ""
+) -> None:
+    """Print the rows of one run; write them and make the page anew, unless the run was only a quick look.
+
+    `note` says what the figures of this section are, where they are not ratios of times.
+    """
+    content = {"title": title, "note": note, "environment": environment(packages), "rows": rows}
     print(_section(content))
     if keep:
         RESULTS.mkdir(exist_ok=True)
@@ -63,13 +71,15 @@ def _section(content: dict[str, Any]) -> str:
         "",
         f"{env['date']}, {env['device']}, {env['threads']} threads on {env['cores']} cores; {versions}.",
         "",
+        *([content["note"], ""] if content.get("note") else []),
         "| what | setting | measured | bound | met |",
         "| --- | --- | --- | --- | --- |",
     ]
     for entry in content["rows"]:
         bound = "" if entry["bound"] is None else f"≤ {entry['bound']:g}"
         met = "" if entry["bound"] is None else ("yes" if entry["value"] <= entry["bound"] else "**no**")
-        spread = entry.get("quartiles")
-        value = f"{entry['value']:.3g}" + (f" ({spread[0]:.3g} to {spread[1]:.3g})" if spread else "")
+        spread = entry.get("quartiles") or entry.get("range")
+        form = f".{entry.get('digits', 3)}g"
+        value = f"{entry['value']:{form}}" + (f" ({spread[0]:{form}} to {spread[1]:{form}})" if spread else "")
         lines.append(f"| {entry['what']} | {entry['setting']} | {value} | {bound} | {met} |")
     return "\n".join([*lines, ""])

@@ -23,15 +23,17 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from eigenhub.training.arguments import parse_with_config
+from eigenhub.training.arguments import as_command, parse_with_config
 from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.options import (
     EMBEDDED,
     FLAG,
+    PLUMBING,
     add_gsm8k_options,
     add_optimisation_options,
     add_run_options,
@@ -100,6 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         check_arguments(args)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    args.command = as_command("accelerate launch scripts/sorsa/train_sorsa.py", parser, args, left_out=PLUMBING)
     return args
 
 
@@ -138,13 +141,14 @@ class Run:
     trainable: int
     checkpoints: "Checkpoints"
 
-    @property
+    @cached_property  # unwrapping reads package metadata each time, which takes as long as a small layer
     def adapted(self) -> "Module":
         """The model without the wrappers of the distributed engines."""
         return self.accelerator.unwrap_model(self.model)
 
 
-def main(argv: list[str] | None = None) -> dict:
+def main(argv: list[str] | None = None) -> tuple[Run, dict]:
+    """Trains, evaluates and saves; returns what is in memory and the summary, for callers in the same process."""
     args = parse_args(argv)  # before the imports, so that --help and wrong options are answered at once
 
     from accelerate.utils import set_seed
@@ -177,9 +181,9 @@ def main(argv: list[str] | None = None) -> dict:
         "settings": as_settings(args),
     }
     save(run, summary)
+    accelerator.free_memory()  # before the end: DeepSpeed tidies up through the process group
     accelerator.end_training()
-    accelerator.free_memory()
-    return summary
+    return run, summary
 
 
 def prepare(args: argparse.Namespace, accelerator: "Accelerator", task: "Digits | CausalLM") -> Run:
@@ -202,8 +206,7 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator", task: "Digits 
     model = add_adapter(task.model, args, accelerator, task.target_modules, max_steps)
     frozen_base = {name for name, p in model.named_parameters() if id(p) in base and not p.requires_grad}
     if args.gradient_checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     accelerator.print(f"{args.method}: {trainable:,} trainable parameters, {max_steps} steps")
 
@@ -351,6 +354,9 @@ class Digits:
 
         return {"accuracy": accuracy(accelerator, model, self.test_rows)}
 
+    def benchmark(self) -> tuple[str, str, str]:
+        return "image-classification", "sklearn/digits", "test"
+
 
 class CausalLM:
     """Text: responses to prompts, or plain text in blocks."""
@@ -395,6 +401,9 @@ class CausalLM:
         options = (columns, args.prompt_template, args.eval_batch_size, args.max_new_tokens)
         accuracy = exact_match(accelerator, model, self.tokenizer, problems, *options)
         return {"accuracy": accuracy, "evaluated": len(problems)}
+
+    def benchmark(self) -> tuple[str, str, str]:
+        return "text-generation", self.args.eval_dataset or self.args.dataset, self.args.eval_split
 
 
 def add_adapter(model: "Module", args: argparse.Namespace, accelerator: "Accelerator", targets, max_steps: int):
@@ -444,7 +453,8 @@ def parameter_groups(model: "Module", args: argparse.Namespace) -> list[dict]:
         return sorsa_param_groups(model, args.lr, args.weight_decay)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]  # DeepSpeed drops an empty one, the scheduler would not
 
 
 def conditioning(run: Run) -> dict[str, float]:
@@ -459,6 +469,8 @@ def conditioning(run: Run) -> dict[str, float]:
 
 def save(run: Run, summary: dict) -> None:
     """Writes the adapter (nothing is merged), the summary and the card; pushes if asked to."""
+    from eigenhub.training.publish import push_folder
+
     run.accelerator.wait_for_everyone()
     state = run.accelerator.get_state_dict(run.model)  # collective: gathers shards
     if not run.accelerator.is_main_process:
@@ -468,14 +480,16 @@ def save(run: Run, summary: dict) -> None:
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if run.args.method == "sorsa":
         from eigenhub.hub.cards import write_card
+        from eigenhub.training.results_file import write_accuracy
         from eigenhub.tuners.sorsa import export_lora
 
+        if "accuracy" in summary:
+            setting = f"rank {run.args.r}, {run.max_steps} steps, peak learning rate {run.args.lr:g}"
+            write_accuracy(run.args, run.accelerator, summary["accuracy"], setting, *run.task.benchmark())
         write_card(folder, overwrite=True, repo_id=run.args.hub_model_id)
         if run.args.export_lora:
             export_lora(run.adapted, folder / "lora")
     if run.args.push_to_hub:
-        from eigenhub.training.publish import push_folder
-
         push_folder(folder, run.args.hub_model_id)
 
 

@@ -1,147 +1,152 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Space of SORSA: what training did to the spectrum, and what the adapter changes in the answers."""
 
-import shutil
-import tempfile
-from pathlib import Path
-from typing import Any
-
+import api
 import gradio as gr
-from names import CHOICES, DIGITS
-from PIL import Image
+import page
+from names import CHOICES, DATATYPES, DIGITS, HEADERS, SAMPLE_PROMPT
 
-from eigenhub.hub.space import Space, on_gpu
-
-
-# The event functions import what computes when they run: the page opens in a third of the time.
+from eigenhub.hub.space import Space
 
 
-def inspect(
-    base: str, adapter: str, progress: gr.Progress = gr.Progress(track_tqdm=True)
-) -> tuple[str, list[list[str | float]], Any, Any]:
-    """Show what training did to the singular values and vectors of every adapted weight.
+SENTENCE = (
+    "SORSA fine-tunes each weight through its own leading singular triplets U, S, V and keeps the vectors nearly "
+    "orthonormal. See what that did to an adapter's spectrum, and to the model's answers."
+)
+PICKS = [(label, name) for name, label in CHOICES.items()]
+BUTTON = {"variant": "primary", "elem_classes": "space-low", "min_width": 140}
+MODE_LABELS = ("Adapter off", "Adapter on", "Adapter merged")
+PRIVATE = {"api_visibility": "private"}
+# Whatever loads or runs a model waits in one queue: two visitors at once would need twice the memory.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 
-    Args:
-        base: Base model: "embedded:digits", "embedded:problems", a Hub id, a folder, or empty for the adapter's own.
-        adapter: SORSA adapter: "embedded:digits", "embedded:problems", a Hub id or a folder.
-
-    Returns:
-        Summary as HTML, table with one row per weight, figure of the condition numbers, figure of the orthonormality.
-    """
-    import reports
-    from pairs import load_pair, spectra
-
-    report = spectra(load_pair(base, adapter))
-    name = type(load_pair(base, adapter).model.get_base_model()).__name__
-    return (
-        reports.summary(report, name),
-        reports.table(report),
-        reports.condition_figure(report),
-        reports.orthonormality_figure(report),
+with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
+    with gr.Row(elem_id="choice"):
+        naming = {
+            "choices": PICKS,
+            "value": DIGITS,
+            "allow_custom_value": True,
+            "info": "Pick one, or type a Hub id or folder",
+            "min_width": 260,
+            "scale": 3,
+        }
+        base = gr.Dropdown(label="Base model", elem_id="base", **naming)
+        adapter = gr.Dropdown(label="SORSA adapter", elem_id="adapter", **naming)
+        inspect_button = gr.Button("Inspect", elem_id="inspect", **BUTTON)
+    pair = [base, adapter]
+    summary = gr.HTML(
+        "<p>Loading the embedded model. The very first time it is trained here, in about half a minute.</p>",
+        elem_id="summary",
+        elem_classes="space-html",
+        min_height=96,
     )
 
+    with gr.Tabs():
+        with gr.Tab("Spectrum"):
+            module = gr.Dropdown(
+                [], allow_custom_value=True, label="Weight whose singular values are plotted", elem_id="module"
+            )
+            with gr.Row():
+                values_plot = gr.Plot(show_label=False, min_width=300, elem_id="values-plot")
+                orthonormality_plot = gr.Plot(show_label=False, min_width=300, elem_id="orthonormality-plot")
+                condition_plot = gr.Plot(show_label=False, min_width=300, elem_id="condition-plot")
+            table = gr.Dataframe(
+                headers=HEADERS,
+                datatype=DATATYPES,
+                interactive=False,
+                label="Every adapted weight (click a row to plot it)",
+                max_height=420,
+                elem_id="table",
+            )
 
-def spectrum(base: str, adapter: str, module: str) -> Any:
-    """Plot the singular values of one adapted weight before and after training.
+        with gr.Tab("Compare"):
+            with gr.Column(elem_id="image-comparison") as image_side:
+                with gr.Row():
+                    with gr.Column(scale=2, min_width=300):
+                        with gr.Column() as digit_side:
+                            gr.Markdown("Click a handwritten digit that the model has never seen, or draw one.")
+                            digits = gr.Gallery(
+                                show_label=False,
+                                interactive=False,
+                                columns=5,
+                                height="auto",
+                                allow_preview=False,
+                                format="png",
+                                buttons=[],
+                                elem_id="digits",
+                                elem_classes="space-thumbnails",
+                            )
+                            with gr.Accordion("Draw one", open=False):
+                                sketch = gr.Sketchpad(
+                                    show_label=False,
+                                    type="pil",
+                                    image_mode="RGBA",
+                                    canvas_size=(256, 256),
+                                    layers=False,
+                                    brush=gr.Brush(default_size=22, colors=["#4f46e5"], color_mode="fixed"),
+                                    elem_id="sketch",
+                                )
+                                take_button = gr.Button("Use this drawing")
+                        image = gr.Image(
+                            label="Image", type="pil", sources=["upload", "clipboard"], height=220, elem_id="image"
+                        )
+                        classify_button = gr.Button("Compare", variant="primary", elem_id="classify")
+                    with gr.Column(scale=3, min_width=300):
+                        with gr.Row():
+                            labels = [gr.Label(label=label, num_top_classes=3, min_width=190) for label in MODE_LABELS]
+                        image_verdict = gr.Markdown(elem_id="image-verdict")
+            with gr.Column(visible=False, elem_id="text-comparison") as text_side:
+                prompt = gr.Textbox(SAMPLE_PROMPT, label="Prompt", lines=3, elem_id="prompt")
+                with gr.Row():
+                    max_new_tokens = gr.Slider(
+                        1, 256, value=64, step=1, label="Longest answer, in tokens", min_width=260, scale=3
+                    )
+                    generate_button = gr.Button("Compare", elem_id="generate", **BUTTON)
+                with gr.Row():
+                    texts = [
+                        gr.Textbox(label=label, lines=5, min_width=260, buttons=["copy"]) for label in MODE_LABELS
+                    ]
+                text_verdict = gr.Markdown(elem_id="text-verdict")
 
-    Args:
-        base: Base model, as for `inspect`.
-        adapter: SORSA adapter, as for `inspect`.
-        module: Name of the weight's module, from the table of `inspect`.
+        with gr.Tab("Export"):
+            gr.Markdown(
+                "The change of every weight as a plain LoRA, which PEFT and model servers load without this package. "
+                "At twice the adapter's rank the export is exact; below, the smallest directions are left out."
+            )
+            with gr.Row():
+                # No slider: programs that never opened the page would be held to the maximum of the embedded adapter.
+                rank = gr.Number(16, precision=0, minimum=1, label="LoRA rank", elem_id="rank", min_width=260, scale=3)
+                export_button = gr.Button("Export", elem_id="export", **BUTTON)
+            export_verdict = gr.Markdown(elem_id="export-verdict")
+            file = gr.File(label="LoRA adapter", elem_id="file", height=90)
 
-    Returns:
-        The figure.
-    """
-    from pairs import load_pair, spectra
-    from reports import singular_values_figure
+    base.input(page.follow, base, adapter, api_name="follow", show_progress="hidden", **PRIVATE)
+    gr.on(
+        [demo.load, inspect_button.click],
+        page.show,
+        pair,
+        [summary, table, module, values_plot, orthonormality_plot, condition_plot]
+        + [image_side, digit_side, digits, image, text_side, prompt, rank],
+        api_name="show",
+        show_progress_on=summary,
+        **PRIVATE,
+        **MODEL,
+    )
+    module.input(page.plot, [*pair, module], values_plot, api_name="plot", **PRIVATE, **MODEL)
+    table.select(page.plot_row, pair, [module, values_plot], api_name="plot_row", **PRIVATE, **MODEL)
 
-    report = spectra(load_pair(base, adapter))
-    if module not in report:
-        raise gr.Error(f"{module!r} is not adapted; the first adapted one is {next(iter(report))}.")
-    return singular_values_figure(module, report[module])
+    classes = [*labels, image_verdict]
+    digits.select(page.classify_sample, pair, [image, *classes], api_name="classify_sample", **PRIVATE, **MODEL)
+    take_button.click(
+        page.classify_drawing, [*pair, sketch], [image, *classes], api_name="classify_drawing", **PRIVATE, **MODEL
+    )
 
+    gr.api(api.inspect, api_name="inspect", **MODEL)
+    classify_button.click(api.classify, [*pair, image], classes, api_name="classify", **MODEL)
+    generate_button.click(
+        api.generate, [*pair, prompt, max_new_tokens], [*texts, text_verdict], api_name="generate", **MODEL
+    )
+    export_button.click(api.export, [*pair, rank], [file, export_verdict], api_name="export", **MODEL)
 
-@on_gpu
-def classify(base: str, adapter: str, image: Image.Image | None) -> tuple[dict, dict, dict, str]:
-    """Classify an image with the adapter off, on, and merged into the base weights.
-
-    Args:
-        base: Base model, an image classifier; as for `inspect`.
-        adapter: SORSA adapter, as for `inspect`.
-        image: The image; for the embedded digits a light digit on a dark ground.
-
-    Returns:
-        Class probabilities with the adapter off, on and merged, and a sentence that compares them.
-    """
-    from modes import class_probabilities
-    from pairs import load_pair, shown_to_visitor
-
-    if image is None:
-        raise gr.Error("Choose a digit, draw one, or upload an image first.")
-    pair = load_pair(base, adapter, "image")
-    with shown_to_visitor("The image cannot be classified"):
-        answers = class_probabilities(pair, image)
-    return answers["off"], answers["on"], answers["merged"], verdict_on_classes(answers)
-
-
-def verdict_on_classes(answers: dict[str, dict[str, float]]) -> str:
-    best = {mode: max(row, key=row.__getitem__) for mode, row in answers.items()}
-    gap = max(abs(answers["on"][name] - p) for name, p in answers["merged"].items())
-    moved = f"moves the answer from **{best['off']}** to **{best['on']}**"
-    kept = f"leaves the answer at **{best['on']}**"
-    effect = moved if best["off"] != best["on"] else kept
-    return f"The adapter {effect}. Merging changes no probability by more than {gap:.1e}."
-
-
-@on_gpu
-def generate(base: str, adapter: str, prompt: str, max_new_tokens: int = 64) -> tuple[str, str, str, str]:
-    """Continue a prompt greedily with the adapter off, on, and merged into the base weights.
-
-    Args:
-        base: Base model, a causal language model; as for `inspect`.
-        adapter: SORSA adapter, as for `inspect`.
-        prompt: What the model continues; the embedded model expects a question and a line break.
-        max_new_tokens: Longest continuation, in tokens.
-
-    Returns:
-        Continuations with the adapter off, on and merged, and a sentence that compares them.
-    """
-    from modes import continuations
-    from pairs import load_pair, shown_to_visitor
-
-    if not prompt:
-        raise gr.Error("Write a prompt first.")
-    pair = load_pair(base, adapter, "text")
-    with shown_to_visitor("The prompt cannot be continued"):
-        answers = continuations(pair, prompt, int(max_new_tokens))
-    change = "changes the text" if answers["off"] != answers["on"] else "leaves the text as it is"
-    same = "the same text as" if answers["merged"] == answers["on"] else "another text than"
-    return answers["off"], answers["on"], answers["merged"], f"The adapter {change}. Merged, the model writes {same} with the adapter on."
-
-
-def export(base: str, adapter: str, rank: int) -> tuple[str, str]:
-    """Export the adapter as plain LoRA, which PEFT and model servers load without eigenhub.
-
-    Args:
-        base: Base model, as for `inspect`.
-        adapter: SORSA adapter, as for `inspect`.
-        rank: LoRA rank; twice the rank of the SORSA adapter is exact, less is compressed.
-
-    Returns:
-        A zip file with the LoRA adapter, and a sentence on how much of the change it keeps.
-    """
-    from pairs import load_pair, shown_to_visitor
-
-    from eigenhub.tuners.sorsa import export_lora
-
-    rank = int(rank)
-    pair = load_pair(base, adapter)
-    with tempfile.TemporaryDirectory() as folder, shown_to_visitor("The adapter cannot be exported"):
-        report = export_lora(pair.model, folder, rank=rank)
-        (Path(folder) / "README.md").unlink(missing_ok=True)
-        # Into gradio's own folder, where it is served from without a copy and deleted in time.
-        target = Path(tempfile.mkdtemp(dir=upload_folder())) / f"lora-rank-{rank}"
-        file = shutil.make_archive(str(target), "zip", folder)
-    worst = min(report.energy_per_module, key=report.energy_per_module.__getitem__)
-    kept = report.energy_per_module[worst]
-    return file, f"Rank {rank} keeps **{report.energy:.2%}** of the change; the least, {kept:.2%}, in `{worst}`."
+if __name__ == "__main__":
+    demo.serve()

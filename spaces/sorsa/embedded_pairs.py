@@ -19,6 +19,7 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
+from eigenhub import __version__
 from eigenhub.embedded import llama, vit
 from eigenhub.embedded.arithmetic import load_problems
 from eigenhub.embedded.cache import cached_folder
@@ -38,8 +39,8 @@ class Recipe:
 
     target_modules: tuple[str, ...]
     r: int = 8
-    num_steps: int = 200
-    batch_size: int = 32
+    num_steps: int = 300
+    batch_size: int = 64
     lr: float = 1e-2
     seed: int = 0
 
@@ -65,8 +66,9 @@ class EmbeddedPair:
                 train(model, self.batches(base, self.recipe), self.recipe)
             model.save_pretrained(folder)
 
-        # The base's folder is named by a hash of its own recipe.
-        return cached_folder("sorsa-adapter", {"base": base.name, **asdict(self.recipe)}, build)
+        # The base's folder is named by a hash of its own recipe; another version may save adapters differently.
+        recipe = {"eigenhub": __version__, "base": base.name, **asdict(self.recipe)}
+        return cached_folder("sorsa-adapter", recipe, build)
 
 
 def train(model: torch.nn.Module, batches: Batches, recipe: Recipe) -> None:

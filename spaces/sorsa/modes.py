@@ -71,20 +71,22 @@ def _name(config: object, index: int) -> str:
 
 
 def continuations(pair: Pair, prompt: str, max_new_tokens: int) -> dict[str, str]:
-    """Mode to greedy continuation of the prompt."""
+    """Mode to greedy continuation of the prompt, no longer than the model's positions allow."""
     tokenizer = pair.processor
     inputs = tokenizer(prompt, return_tensors="pt")
     length = inputs["input_ids"].shape[1]
-    limit = getattr(pair.model.config, "max_position_embeddings", length + max_new_tokens)
-    if length == 0 or length + max_new_tokens > limit:
-        raise ValueError(
-            f"a prompt of {length} tokens and {max_new_tokens} new ones; the model needs at least 1 and takes {limit}"
-        )
+    room = getattr(pair.model.config, "max_position_embeddings", length + max_new_tokens) - length
+    if length == 0 or room < 1:
+        raise ValueError(f"it has {length} tokens; the model takes 1 to {length + room - 1}")
 
     def text(model: PeftModel, device: torch.device) -> str:
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         output = model.generate(
-            **inputs.to(device), max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, pad_token_id=pad
+            **inputs.to(device),
+            max_new_tokens=min(max_new_tokens, room),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=pad,
         )
         return tokenizer.decode(output[0, length:], skip_special_tokens=True)
 

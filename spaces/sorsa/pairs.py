@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import gradio as gr
@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from eigenhub.tuners.sorsa import SorsaConfig
+from eigenhub.tuners.sorsa import LayerSpectrum, SorsaConfig, SorsaLayer, spectrum_report
 
 
 Kind = Literal["image", "text"]
@@ -30,7 +30,7 @@ AUTO_CLASSES: dict[Kind, Any] = {"image": AutoModelForImageClassification, "text
 MAPPINGS: dict[Kind, Any] = {"image": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, "text": MODEL_FOR_CAUSAL_LM_MAPPING}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
     """A base model with an adapter on it.
 
@@ -50,13 +50,18 @@ class Pair:
     processor: Any
     lock: Any = field(default_factory=threading.Lock)
 
+    @cached_property
+    def spectra(self) -> dict[str, LayerSpectrum]:
+        """Spectrum of every adapted weight; the factors do not change here."""
+        return spectrum_report(self.model)
+
 
 @contextmanager
 def shown_to_visitor(what: str) -> Iterator[None]:
     """Turn what the libraries say about a bad name or a misfit into one message on the page."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise gr.Error(f"{what}: {first_line[:300]}") from error
 
@@ -89,7 +94,7 @@ def _load(base: str, adapter: str) -> Pair:
         adapter_source = str(EMBEDDED[adapter].adapter_folder()) if adapter in EMBEDDED else adapter
         config = PeftConfig.from_pretrained(adapter_source)
     if not isinstance(config, SorsaConfig):
-        raise gr.Error(f"{adapter!r} is a {config.peft_type} adapter; this page shows SORSA adapters only.")
+        raise gr.Error(f"{adapter!r} is a {config.peft_type.value} adapter; this page shows SORSA adapters only.")
     base = base or config.base_model_name_or_path or ""
     if not base:
         raise gr.Error(f"{adapter!r} does not say which base model it belongs to: name one.")
@@ -100,6 +105,9 @@ def _load(base: str, adapter: str) -> Pair:
         model = AUTO_CLASSES[kind].from_pretrained(source, dtype="auto")
     with shown_to_visitor(f"The adapter {adapter!r} does not fit the base model {base!r}"):
         model = PeftModel.from_pretrained(model, adapter_source).eval()
+        # PEFT matches modules by the ends of their names and only warns where the file has nothing for them.
+        if empty := [m.module_name for m in model.modules() if isinstance(m, SorsaLayer) and m.pending]:
+            raise ValueError(f"it holds nothing for {empty[0]}")
     return Pair(base, adapter, kind, model, processor)
 
 
@@ -113,5 +121,5 @@ def _kind(config: PreTrainedConfig) -> Kind:
 def _image_processor(source: str) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(source)
-    except (OSError, ValueError):  # small models made by hand come without one
+    except OSError:  # small models made by hand come without one
         return None

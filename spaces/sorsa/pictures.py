@@ -40,20 +40,20 @@ def sample_digits() -> list[Image.Image]:
     return [_enlarge(columns["pixel_values"][labels.index(digit), 0].numpy() / 2 + 0.5) for digit in range(10)]
 
 
-def digit_from_drawing(drawing: Image.Image) -> Image.Image:
+def digit_from_drawing(drawing: Image.Image) -> Image.Image | None:
     """
     A drawing in the manner of the embedded digits: light on dark, cut to the strokes, 8 x 8 averages of ink.
 
     Args:
         drawing (`Image.Image`): strokes of any colour on a transparent ground.
 
-    Raises:
-        ValueError: nothing has been drawn.
+    Returns:
+        The digit, or `None` if nothing has been drawn.
     """
     ink = drawing.convert("RGBA").getchannel("A")
     box = ink.getbbox()
     if box is None:
-        raise ValueError("nothing has been drawn")
+        return None
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
     square = Image.new("L", (side, side))

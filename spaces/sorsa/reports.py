@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training did to the singular values and vectors, as tiles, table and figures."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +16,6 @@ from eigenhub.tuners.sorsa import LayerSpectrum
 
 
 Report = Mapping[str, LayerSpectrum]
-HEADERS = ["module", "rank", "κ before", "κ after", "‖UᵀU − I‖", "‖VVᵀ − I‖", "mean |ΔS| / S", "angle of U (°)"]
-DATATYPES = ["str", *["number"] * (len(HEADERS) - 1)]
 BEFORE, AFTER = "#94a3b8", "#4f46e5"
 PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#dc2626")
 INK = "#7c8698"  # legible on the light and on the dark theme; the ground stays transparent
@@ -26,30 +26,35 @@ def relative_change(spectrum: LayerSpectrum) -> float:
     return ((spectrum.s.abs() - spectrum.s0).abs() / spectrum.s0.clamp_min(1e-12)).mean().item()
 
 
-def table(report: Report) -> list[list[str | float]]:
-    """One row per adapted module, in the order of the model; see `HEADERS`."""
+def records(report: Report) -> list[dict[str, Any]]:
+    """One record per adapted module, in the order of the model, for programs."""
     return [
-        [
-            name,
-            len(entry.s),
-            *(
-                float(f"{value:.4g}")
-                for value in (
-                    entry.kappa0,
-                    entry.kappa,
-                    entry.defect_u,
-                    entry.defect_v,
-                    relative_change(entry),
-                    entry.angle * 57.29577951308232,
-                )
-            ),
-        ]
+        {
+            "module": name,
+            "rank": len(entry.s),
+            "kappa_before": entry.kappa0,
+            "kappa_after": entry.kappa,
+            "defect_u": entry.defect_u,
+            "defect_v": entry.defect_v,
+            "relative_change": relative_change(entry),
+            "angle_degrees": math.degrees(entry.angle),
+            "s_before": entry.s0.tolist(),
+            "s_after": entry.s.tolist(),
+        }
         for name, entry in report.items()
     ]
 
 
+def table(report: Report) -> list[list[str | float]]:
+    """The records without the singular values, with four digits; the columns are `names.HEADERS`."""
+    rows = [
+        [value for key, value in record.items() if key not in ("s_before", "s_after")] for record in records(report)
+    ]
+    return [[float(f"{cell:.4g}") if isinstance(cell, float) else cell for cell in row] for row in rows]
+
+
 def summary(report: Report, model_name: str) -> str:
-    """The whole adapter in five tiles."""
+    """The whole adapter in four tiles."""
     entries = list(report.values())
     ranks = sorted({len(entry.s) for entry in entries})
     rank = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
@@ -58,8 +63,7 @@ def summary(report: Report, model_name: str) -> str:
     worse = sum(entry.kappa > entry.kappa0 for entry in entries)
     return tiles(
         [
-            ("Model", model_name, "base model with one SORSA adapter"),
-            ("Adapted weights", str(len(entries)), f"each through {rank} singular triplets"),
+            ("Adapted weights", str(len(entries)), f"of {model_name}, each through {rank} singular triplets"),
             ("Change of S", f"{median(map(relative_change, entries)):.1%}", "median over the weights"),
             ("Orthonormality", f"{sum(defects) / len(defects):.2g}", "mean ‖UᵀU − I‖, ‖VVᵀ − I‖; 0 is exact"),
             ("Condition κ", " → ".join(kappas), f"median; higher than before in {worse} of {len(entries)} weights"),
@@ -67,9 +71,9 @@ def summary(report: Report, model_name: str) -> str:
     )
 
 
-def singular_values_figure(name: str, entry: LayerSpectrum) -> Figure:
+def singular_values_figure(entry: LayerSpectrum) -> Figure:
     """S before and after training of one module."""
-    figure, axes = _figure(f"Singular values of {name}", "index", "S")
+    figure, axes = _figure("Singular values S", "index")
     index = range(1, len(entry.s) + 1)
     marker = "o" if len(entry.s) <= 32 else None
     axes.plot(index, entry.s0, color=BEFORE, marker=marker, markersize=4, label="before")
@@ -81,7 +85,7 @@ def singular_values_figure(name: str, entry: LayerSpectrum) -> Figure:
 
 def condition_figure(report: Report) -> Figure:
     """How the condition number of U diag(S) V moved, over the depth of the model."""
-    figure, axes = _figure("Condition number κ, after / before", "layer", "κ / κ before")
+    figure, axes = _figure("Condition number κ, after / before", "layer")
     axes.axhline(1, color=INK, linewidth=0.8, linestyle="--")
     _over_depth(axes, report, lambda entry: entry.kappa / entry.kappa0)
     return figure
@@ -89,7 +93,7 @@ def condition_figure(report: Report) -> Figure:
 
 def orthonormality_figure(report: Report) -> Figure:
     """How far the singular vectors are from orthonormal, over the depth of the model."""
-    figure, axes = _figure("Distance from orthonormality", "layer", "mean of ‖UᵀU − I‖, ‖VVᵀ − I‖")
+    figure, axes = _figure("Mean of ‖UᵀU − I‖ and ‖VVᵀ − I‖", "layer")
     _over_depth(axes, report, lambda entry: (entry.defect_u + entry.defect_v) / 2)
     axes.set_ylim(bottom=0)
     return figure
@@ -106,20 +110,25 @@ def _over_depth(axes: Axes, report: Report, value: Callable[[LayerSpectrum], flo
     ambiguous = len(set(short.values())) < len(short)
     for i, (place, points) in enumerate(lines.items()):
         label = place if ambiguous else short[place]
-        axes.plot(*zip(*sorted(points), strict=True), color=PALETTE[i % len(PALETTE)], marker="o", markersize=3.5, label=label)
+        axes.plot(
+            *zip(*sorted(points), strict=True),
+            color=PALETTE[i % len(PALETTE)],
+            marker="o",
+            markersize=3.5,
+            label=label,
+        )
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes, columns=3)
 
 
-def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def _figure(title: str, x_label: str) -> tuple[Figure, Axes]:
     # Not through pyplot: a figure of its own is safe in threads and needs no closing.
-    figure = Figure(figsize=(5.4, 3.5), dpi=180, layout="constrained")
+    figure = Figure(figsize=(4.3, 3.4), dpi=200, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
-    axes.set_title(title, color=INK, fontsize=10.5, loc="left", wrap=True)
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.set_xlabel(x_label, color=INK, fontsize=10)
-    axes.set_ylabel(y_label, color=INK, fontsize=10)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
     for side, spine in axes.spines.items():

@@ -26,7 +26,7 @@ def language_model(name: str, source: str, rows: Dataset, columns: TextColumns) 
         name (`str`): Hub id or folder, returned as it is, or `embedded`.
         source (`str`):
             Data set that the model is to be trained on. The embedded model for the `embedded` one has seen sums only;
-            for any other it is pretrained on the text of `rows`.
+            for any other it is pretrained on the prompts of `rows` without their responses, or on plain text.
         rows (`Dataset`): rows of that data set.
         columns (`TextColumns`): columns that hold the text.
     """
@@ -34,5 +34,5 @@ def language_model(name: str, source: str, rows: Dataset, columns: TextColumns) 
         return name
     if source == EMBEDDED:
         return pretrained_llama_folder()
-    names = [column for column in (columns.prompt, columns.response, columns.text) if column]
-    return pretrained_llama_folder(["\n".join(row[column] for column in names) for row in rows])
+    column = columns.prompt or columns.text
+    return pretrained_llama_folder([row[column] for row in rows])

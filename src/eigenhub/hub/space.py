@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Spaces share: look, header, launch, and the GPU where the Hub lends one.
 
-    from eigenhub.hub.space import Space, on_gpu
+from eigenhub.hub.space import Space, on_gpu
 
-    @on_gpu
-    def answer(text: str) -> str: ...
+@on_gpu
+def answer(text: str) -> str: ...
 
-    with Space("sorsa", "What a visitor can do here.") as demo:
-        ...
+with Space("sorsa", "What a visitor can do here.") as demo:
+    ...
 
-    if __name__ == "__main__":
-        demo.serve()
+if __name__ == "__main__":
+    demo.serve()
 """
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, TypeVar
 
 
@@ -44,21 +46,29 @@ THEME = gr.themes.Default(
     primary_hue="indigo",
     neutral_hue="slate",
     radius_size="lg",
-    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 600, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
     font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace"],
 )
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1180px !important; width: 100% !important; margin: 0 auto !important; }
+.gradio-container main { width: 100%; max-width: none; }
 .space-header h1 { font-size: 2rem; line-height: 1.2; margin: .5rem 0 .25rem; font-weight: 700; }
-.space-header p { font-size: 1.05rem; margin: 0 0 .5rem; max-width: 46rem; color: var(--body-text-color-subdued); }
-.space-header a { color: var(--link-text-color); margin-right: 1.25rem; text-decoration: none; }
+.space-header p { font-size: 1.05rem; margin: 0 0 .5rem; max-width: 50rem; }
+.space-header a { padding: 0; margin: 0 1.25rem 0 0; text-decoration: none; }
 .space-header a:hover { text-decoration: underline; }
 .space-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; }
 .space-tiles div { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
-  border-radius: var(--block-radius); padding: .75rem .9rem; min-width: 0; }
-.space-tiles span { display: block; font-size: .85rem; color: var(--body-text-color-subdued); }
-.space-tiles b { display: block; font-size: 1.3rem; font-weight: 600; overflow-wrap: anywhere; }
-.space-tiles small { display: block; font-size: .85rem; overflow-wrap: anywhere; }
+  border-radius: var(--block-radius); padding: .75rem .9rem; min-width: 0; overflow-wrap: anywhere; }
+.space-tiles span, .space-tiles small { display: block; font-size: .85rem; }
+.space-header p, .space-tiles span, .space-tiles small { color: color-mix(in srgb, var(--body-text-color) 68%, transparent); }
+.space-tiles b { display: block; font-size: 1.3rem; font-weight: 700; }
+.space-html .html-container { padding: 0 !important; }
+.space-low { align-self: flex-end; }
+.space-thumbnails .grid-wrap { min-height: 0 !important; }
+.space-thumbnails .grid-container { grid-template: auto / repeat(var(--grid-cols), minmax(0, 1fr)) !important;
+  grid-auto-rows: auto !important; }
+.space-thumbnails .gallery-item, .space-thumbnails .thumbnail-item { height: auto; aspect-ratio: 1; }
+@media (max-width: 640px) { .gradio-container .fillable { padding: 1rem .75rem !important; } }
 """
 
 
@@ -77,7 +87,9 @@ class Space(gr.Blocks):
         # Files that visitors made or uploaded are looked through every hour and live for a day.
         super().__init__(title=headline, analytics_enabled=False, delete_cache=(3600, 86400), **kwargs)
         with self:
-            gr.HTML(header(headline, sentence, method.paper, method.arxiv), elem_classes="space-header")
+            gr.HTML(
+                header(headline, sentence, method.paper, method.arxiv), elem_classes=["space-header", "space-html"]
+            )
 
     def launch(self, *args: Any, **kwargs: Any) -> Any:
         """`Blocks.launch` in the house's look; every argument can still be given."""
@@ -89,12 +101,21 @@ class Space(gr.Blocks):
         Args:
             argv (`Sequence[str]`, *optional*): flags; defaults to those of the process.
         """
-        parser = argparse.ArgumentParser(description=self.title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        parser = argparse.ArgumentParser(description=self.title)
         parser.add_argument("--port", type=int, help="port; by default the first free one from 7860 on")
-        parser.add_argument("--share", action="store_true", help="make a public link through gradio's servers")
+        parser.add_argument(
+            "--share", action="store_true", default=None, help="make a public link through gradio's servers"
+        )
         parser.add_argument("--open", action="store_true", help="open a browser")
         given = parser.parse_args(argv)
         self.launch(server_port=given.port, share=given.share, inbrowser=given.open)
+
+
+def download_folder() -> Path:
+    """A new folder for files to hand out: gradio serves them from here without a copy, and deletes them in time."""
+    parent = Path(gr.utils.get_upload_folder())
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=parent))
 
 
 def header(headline: str, sentence: str, paper: str, arxiv: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pure functions on plain tensors: no modules, no Hugging Face objects."""
 
+from eigenhub.linalg.dct import column_scores, dct, dct_matrix, idct, select_basis, top_columns
 from eigenhub.linalg.lowrank import (
     SVD_DRIVERS,
     fix_signs,
@@ -8,17 +9,26 @@ from eigenhub.linalg.lowrank import (
     truncated_product_svd,
     truncated_svd,
 )
+from eigenhub.linalg.newton_schulz import newton_schulz, newton_schulz_factor
 from eigenhub.linalg.orthogonal import gram_defect, orthonormality_defect
 from eigenhub.linalg.precision import full_precision_matmul
 
 
 __all__ = [
     "SVD_DRIVERS",
+    "column_scores",
+    "dct",
+    "dct_matrix",
     "fix_signs",
     "full_precision_matmul",
     "gram_defect",
+    "idct",
+    "newton_schulz",
+    "newton_schulz_factor",
     "orthonormality_defect",
+    "select_basis",
     "subspace_angles",
+    "top_columns",
     "truncated_product_svd",
     "truncated_svd",
 ]

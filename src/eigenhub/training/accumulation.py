@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.data_loader import DataLoaderShard
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 IGNORED = -100
@@ -62,6 +63,39 @@ def loss_scale(accelerator: Accelerator) -> int:
     engines average over the processes; both divisions are already contained in the count.
     """
     return accelerator.gradient_accumulation_steps * accelerator.num_processes
+
+
+def optimizer_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[Mapping[str, Tensor]],
+    shifted: bool,
+    max_grad_norm: float,
+) -> Tensor:
+    """
+    One optimizer step over all its accumulated batches; returns this process's part of the mean loss.
+
+    Args:
+        accelerator (`Accelerator`): with `len(batches)` accumulation steps.
+        model (`nn.Module`): prepared; takes `num_items_in_batch`, see [`check_loss_kwargs`].
+        optimizer (`Optimizer`): prepared.
+        batches (`Sequence[Mapping[str, Tensor]]`): this process's batches of the step.
+        shifted (`bool`): see [`count_items`].
+        max_grad_norm (`float`): 0 for no clipping.
+    """
+    num_items = count_items(batches, accelerator, shifted)
+    losses = []
+    for batch in batches:
+        with accelerator.accumulate(model):
+            loss = model(**batch, num_items_in_batch=num_items).loss
+            accelerator.backward(loss * loss_scale(accelerator))
+            if accelerator.sync_gradients and max_grad_norm > 0:
+                accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
 
 def check_loss_kwargs(model: nn.Module) -> None:

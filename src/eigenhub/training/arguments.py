@@ -2,8 +2,9 @@
 """Command-line arguments with an optional YAML file behind them: flags win over the file, the file over the defaults."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 
@@ -81,3 +82,23 @@ def _as_flags(parser: argparse.ArgumentParser, settings: Mapping[str, object]) -
         else:
             flags.append(f"{flag}={value}")
     return flags
+
+
+def as_command(
+    program: str, parser: argparse.ArgumentParser, args: argparse.Namespace, left_out: Collection[str]
+) -> str:
+    """
+    The shell command that repeats a run: the arguments that differ from their defaults, wherever they came from.
+
+    Args:
+        program (`str`): beginning of the command.
+        parser (`argparse.ArgumentParser`): parser of the arguments.
+        args (`argparse.Namespace`): their values.
+        left_out (`Collection[str]`): arguments that say nothing about the result, such as where it went.
+    """
+    changed = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, action in _actions(parser).items()
+        if name not in left_out and (value := getattr(args, name)) != action.default
+    }
+    return f"{program} {shlex.join(_as_flags(parser, changed))}".rstrip()

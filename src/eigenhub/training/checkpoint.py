@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from eigenhub.training.checkpoint_files import check_settings, checkpoint_name, read_manifest, rotate, write_manifest
+from eigenhub.training.setup import is_deepspeed, is_sharded
 
 
 class Checkpoints:
@@ -71,10 +72,25 @@ class Checkpoints:
         if manifest is None:
             raise ValueError(f"{checkpoint} is not a complete checkpoint")
         check_settings(checkpoint, manifest["settings"], self.settings)
-        self.accelerator.load_state(str(checkpoint), **({"strict": False} if self.left_out else {}))
+        # FSDP and DeepSpeed load what they have written, whole; elsewhere the file lacks the parameters left out.
+        partial = self.left_out and not is_sharded(self.accelerator)
+        self.accelerator.load_state(str(checkpoint), **({"strict": False} if partial else {}))
+        if is_deepspeed(self.accelerator):
+            _partition_again(self.accelerator.deepspeed_engine_wrapped.engine.optimizer)
         return manifest["step"]
 
     def _drop_left_out(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         for state in weights:  # empty where FSDP or DeepSpeed has already written its own
             for name in [name for name in state if name.removeprefix("module.") in self.left_out]:
                 del state[name]
+
+
+def _partition_again(optimizer: object) -> None:
+    """
+    Brings ZeRO-3 back to the state before its first forward.
+
+    It comes out of loading with small parameters gathered. Those that a module keeps in a `ParameterDict` it gets to
+    know only by having to gather them in the first forward; otherwise they are missing from the first backward.
+    """
+    if hasattr(optimizer, "checkpoint_event_prologue"):
+        optimizer.checkpoint_event_prologue()

@@ -15,10 +15,16 @@ FLAG = argparse.BooleanOptionalAction
 #: Stands for the data and the model that need no network.
 EMBEDDED = "embedded"
 
+#: Say where a run goes, not what comes out of it.
+PLUMBING = frozenset(
+    """output_dir config resume checkpoint_every keep_checkpoints logging_steps report_to push_to_hub hub_model_id
+    export_lora""".split()
+)
 # What may change between a run and its continuation; a longer `max_steps` stretches the schedule from there on.
 _FREE_ON_RESUME = frozenset(
     """output_dir config resume checkpoint_every keep_checkpoints logging_steps report_to push_to_hub hub_model_id
-    export_lora max_steps epochs eval_gsm8k eval_dataset eval_config eval_split eval_samples eval_batch_size max_new_tokens""".split()
+    export_lora max_steps epochs eval_gsm8k eval_dataset eval_config eval_split eval_samples eval_batch_size max_new_tokens
+    eval_every eval_tokens""".split()
 )
 
 
@@ -51,11 +57,11 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max_length_each", action=FLAG, default=False, help="cut prompt and response separately")
 
 
-def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
-    """Learning rate, batches, length of the run, numerics."""
+def add_optimisation_options(parser: argparse.ArgumentParser, lr: float | None = 1e-4) -> None:
+    """Learning rate (with `lr=None` the script has its own default), batches, length of the run, numerics."""
     schedules = ("linear", "cosine", "constant", "constant_with_warmup")
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--lr", type=float, default=1e-4, help="peak learning rate; default: %(default)s")
+    group.add_argument("--lr", type=float, default=lr, help=f"peak learning rate; default: {lr or 'see above'}")
     group.add_argument("--lr_scheduler", default="cosine", choices=schedules, help="default: %(default)s")
     group.add_argument(
         "--warmup", type=float, default=0.03, help="steps, or below 1 their share; default: %(default)s"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 
 BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text"}
@@ -34,7 +34,9 @@ def check_source(source: str) -> None:
         raise ValueError(f"{source}: unknown kind of data file {path.suffix!r}, expected one of {', '.join(BUILDERS)}")
 
 
-def load_text_dataset(source: str, split: str = "train", config: str | None = None) -> "Dataset":
+def load_text_dataset(
+    source: str, split: str = "train", config: str | None = None, streaming: bool = False, whole_files: bool = False
+) -> "Dataset | IterableDataset":
     """
     One split of a data set.
 
@@ -43,16 +45,26 @@ def load_text_dataset(source: str, split: str = "train", config: str | None = No
         split (`str`, *optional*, defaults to `"train"`):
             Name of the split, with an optional slice: `train[:1000]`. A single file is its split `train`.
         config (`str`, *optional*): configuration of a data set on the Hub.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Gives an `IterableDataset` that reads as it goes; without slices.
+        whole_files (`bool`, *optional*, defaults to `False`): one row per text file instead of one per line.
     """
     from datasets import load_dataset
 
     check_source(source)
     if not is_local(source):
-        return load_dataset(source, config, split=split)
+        return load_dataset(source, config, split=split, streaming=streaming)
     path = Path(source).expanduser()
+    options = {"sample_by": "document"} if whole_files and _is_plain_text(path) else {}
     if path.is_dir():
-        return load_dataset(str(path), split=split)
-    return load_dataset(BUILDERS[path.suffix], data_files=str(path), split=split)
+        return load_dataset(str(path), split=split, streaming=streaming, **options)
+    builder = BUILDERS[path.suffix]
+    return load_dataset(builder, data_files=str(path), split=split, streaming=streaming, **options)
+
+
+def _is_plain_text(path: Path) -> bool:
+    files = path.iterdir() if path.is_dir() else [path]
+    return {BUILDERS[file.suffix] for file in files if file.suffix in BUILDERS} == {"text"}
 
 
 @dataclass(frozen=True)

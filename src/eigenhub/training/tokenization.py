@@ -3,10 +3,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
+from eigenhub import __version__
 from eigenhub.training.accumulation import IGNORED
+from eigenhub.training.packing import Packer
 from eigenhub.training.text_source import TextColumns
 
 
@@ -66,21 +69,29 @@ def _mask_prompt(
 
 
 def _pack(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, column: str, block: int) -> Dataset:
-    packed = Dataset.from_generator(
-        _blocks, gen_kwargs={"dataset": dataset, "tokenizer": tokenizer, "column": column, "block": block}
-    )
-    if len(packed) == 0:
-        raise ValueError(f"the text is shorter than one block of {block} tokens")
-    return packed
+    try:
+        return Dataset.from_generator(
+            _blocks,
+            Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))}),
+            gen_kwargs={"dataset": dataset, "tokenizer": tokenizer, "column": column, "block": block},
+            fingerprint=_fingerprint(dataset, tokenizer, column, block),
+        )
+    except ValueError as error:  # no rows: "Instruction "train" corresponds to no data!"
+        raise ValueError(f"the text is shorter than one block of {block} tokens") from error
+
+
+def _fingerprint(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, *settings: object) -> str:
+    """Name of the packed rows in the cache: by content, because the pickle of a tokenizer changes while it is used."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = tokenizer if backend is None else (backend.to_str(), tokenizer.eos_token_id)
+    return Hasher.hash((dataset._fingerprint, content, settings, __version__))
 
 
 def _blocks(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, column: str, block: int
 ) -> Iterator[Mapping[str, Sequence[int]]]:
-    stream: list[int] = []
+    packer = Packer(tokenizer, block)
     for batch in dataset.select_columns(column).iter(batch_size=1000):
-        for ids in tokenizer(batch[column], add_special_tokens=False)["input_ids"]:
-            stream += [*ids, tokenizer.eos_token_id]
-        while len(stream) >= block:
-            yield {"input_ids": stream[:block], "labels": stream[:block]}
-            del stream[:block]
+        packer.add(batch[column])
+        for ids in packer.cut(packer.full_blocks()):
+            yield {"input_ids": ids, "labels": ids}

@@ -14,7 +14,7 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
 
-class EigenhubPeftType(enum.StrEnum):
+class EigenhubPeftType(str, enum.Enum):  # noqa: UP042 - `get_model_status` reads the name out of `str(member)`
     """Adapter types of this package; every member's name equals its value."""
 
     SORSA = "SORSA"

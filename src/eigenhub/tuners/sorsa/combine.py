@@ -2,6 +2,7 @@
 """A new adapter whose change of the weight is a weighted sum of the changes of others."""
 
 import copy
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,6 +70,8 @@ def _check_request(
         raise ValueError(
             f"`adapters` and `weights` must have the same length of at least 1, got {len(adapters)} and {len(weights)}"
         )
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ValueError(f"`weights` must be finite, got {weights}")
     if any(tuner.peft_config[name].mode == "residual" for name in tuner.peft_config):
         raise ValueError("mode='residual' allows a single adapter: use mode='delta' for several")
     unknown = [name for name in adapters if name not in tuner.peft_config]

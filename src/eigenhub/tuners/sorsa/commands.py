@@ -36,7 +36,7 @@ def svd_cache(
         targets = str(target_modules).split(",")
     try:
         base = AutoModelForCausalLM.from_pretrained(model, device_map=device)
-    except ValueError:  # not a language model: names below the head are the same
+    except ValueError:  # not a language model; the cache looks past the prefix that a head adds
         base = AutoModel.from_pretrained(model, device_map=device)
     path = build_svd_cache(base, out, r_max=r_max, target_modules=targets, svd_driver=driver)
     typer.echo(f"wrote {path}: use it as SorsaConfig(svd_cache={str(path)!r})")

@@ -158,14 +158,17 @@ def _lora_factors(change: Change, rank: int | None) -> tuple[Tensor, Tensor, tup
     (u, s, v), (u0, s0, v0), scale = change
     lora_b = torch.cat([u * (scale * s), u0 * (-scale * s0)], dim=1)
     lora_a = torch.cat([v, v0], dim=0)
-    limit = min(lora_a.shape[0], lora_b.shape[0], lora_a.shape[1])
-    left, values, right = truncated_product_svd(lora_b.double(), lora_a.double(), limit)
-    total = values.square().sum().item()
-    if rank is None or rank >= limit:
+    wide_b, wide_a = lora_b.double(), lora_a.double()
+    if rank is None or rank >= len(lora_a):
+        total = ((wide_b.mT @ wide_b) * (wide_a @ wide_a.mT)).sum().item()  # ||B A||^2 without the product
         return lora_b, lora_a, (total, total)
+    left, values, right = truncated_product_svd(wide_b, wide_a, min(*lora_b.shape, *lora_a.shape))
+    # An untrained adapter has equal halves that cancel: what is left then is rounding, not energy to be lost.
+    noise = torch.finfo(wide_b.dtype).eps * len(lora_a) * torch.linalg.norm(wide_b) * torch.linalg.norm(wide_a)
+    energies = torch.where(values > noise, values.square(), 0.0)
     root = values[:rank].sqrt()
-    kept = values[:rank].square().sum().item()
-    return (left[:, :rank] * root).to(lora_b.dtype), (root[:, None] * right[:rank]).to(lora_a.dtype), (total, kept)
+    norms = (energies.sum().item(), energies[:rank].sum().item())
+    return (left[:, :rank] * root).to(lora_b.dtype), (root[:, None] * right[:rank]).to(lora_a.dtype), norms
 
 
 def _most_common(values: Iterable[int]) -> int:

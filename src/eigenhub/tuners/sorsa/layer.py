@@ -2,7 +2,8 @@
 """The SORSA layers: a frozen weight and the change of its leading singular triple."""
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
@@ -94,6 +95,16 @@ class SorsaLayer(BaseTunerLayer, nn.Module):
             values = torch.full(shape, float("nan"), dtype=dtype, device=weight.device)
             getattr(self, key)[adapter_name] = nn.Parameter(values, requires_grad=key in TRAINED)
         self.pending.add(adapter_name)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keeps waiting factors recognisable where `to_empty` gives them memory of arbitrary content."""
+        waiting = [(getattr(self, key), name) for key in TRAINED + FROZEN for name in self.pending]
+        waiting = [(held, name) for held, name in waiting if held[name].is_meta]
+        super()._apply(fn, recurse)
+        for held, name in waiting:
+            if not held[name].is_meta:
+                held[name].data.fill_(float("nan"))
+        return self
 
     def dense_weight(self) -> Tensor | None:
         """The base weight as `(out, in)`, dequantised; `None` where there is none yet (meta device)."""

@@ -39,7 +39,8 @@ class _Snapshot:
         self.model = model
         self.tree = [(module, dict(module._modules)) for module in model.modules()]
         self.trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        self.depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)  # `layer_replication` changes it
+        self.config: Any = getattr(model, "config", None)
+        self.depth = getattr(self.config, "num_hidden_layers", None)  # `layer_replication` changes it
 
     def restore(self, adapter_name: str) -> None:
         for layer in [module for module in self.model.modules() if isinstance(module, SorsaLayer)]:
@@ -51,7 +52,7 @@ class _Snapshot:
         for parameter, requires_grad in self.trainable:
             parameter.requires_grad = requires_grad
         if self.depth is not None:
-            self.model.config.num_hidden_layers = self.depth
+            self.config.num_hidden_layers = self.depth
 
 
 class SorsaModel(BaseTuner):
@@ -113,7 +114,7 @@ class SorsaModel(BaseTuner):
             config = self.peft_config[adapter_name]
             if config.mode == "residual":
                 self._check_residual_allowed(model)
-            if config.init_weights is True and not kwargs.get("low_cpu_mem_usage", False):
+            if config.init_weights is True:
                 self._initialize(model, adapter_name)
             if config.reg_in_forward:
                 install_forward_route(model)
@@ -124,6 +125,8 @@ class SorsaModel(BaseTuner):
 
     def _initialize(self, model: nn.Module, adapter_name: str) -> None:
         layers = [m for m in model.modules() if isinstance(m, SorsaLayer) and adapter_name in m.pending]
+        # With `low_cpu_mem_usage` new parameters go to the meta device: they wait for a checkpoint or for their first use.
+        layers = [layer for layer in layers if not layer.sorsa_U[adapter_name].is_meta]
         layers.sort(key=lambda layer: layer.weight_shape[0] * layer.weight_shape[1], reverse=True)
         for layer in tqdm(layers, desc="SORSA: decomposing weights", delay=2.0):
             layer.initialize(adapter_name)

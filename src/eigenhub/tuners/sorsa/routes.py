@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate.state import AcceleratorState, is_initialized
+from accelerate.utils import DistributedType
 from torch import nn
 
 from eigenhub.tuners.sorsa.layer import SorsaLayer
@@ -81,7 +83,7 @@ def add_penalty_gradient(model: nn.Module, scale: float = 1.0, broadcast: bool =
     for parameter, gradient in penalty_gradients(model):
         if not parameter.requires_grad:
             continue
-        if broadcast:
+        if broadcast and not hasattr(gradient, "device_mesh"):  # shards differ between ranks by design
             torch.distributed.broadcast(gradient, src=0)
         if parameter.grad is None:
             parameter.grad = gradient.mul_(scale)
@@ -120,9 +122,17 @@ def apply_regularizer(model: nn.Module, scale: float = 1.0) -> None:
         raise RuntimeError(
             f"{other} already adds the SORSA penalty to this model; `apply_regularizer` would count it twice"
         )
-    if any(hasattr(p, "ds_id") for p in model.parameters()):
+    if _is_under_deepspeed(model):
         raise RuntimeError("`apply_regularizer` comes too late under DeepSpeed: add the penalty to the loss instead")
     add_penalty_gradient(model, scale)
+
+
+def _is_under_deepspeed(model: nn.Module) -> bool:
+    """Whether an engine owns the gradients; only ZeRO-3 marks the parameters, the others show in accelerate's state."""
+    if is_initialized() and AcceleratorState().distributed_type == DistributedType.DEEPSPEED:
+        return True
+    engines = [module for module in model.modules() if type(module).__name__ == "DeepSpeedEngine"]
+    return bool(engines) or any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def lambda_from_gamma(gamma: float, lr: float, grad_accum: int = 1) -> float:

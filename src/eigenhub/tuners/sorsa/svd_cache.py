@@ -3,6 +3,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,15 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor, qu
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} was made by the randomized driver, `save_init=False` needs exact factors"
         )
-    expected = json.loads(metadata["fingerprints"]).get(name)
-    if expected is None:
+    prints = json.loads(metadata["fingerprints"])
+    stored = _stored_name(name, prints)
+    if stored is None:
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} has no factors for module {name!r}: build it with these targets"
         )
-    check_fingerprint(name, expected, weight, quantized)
+    check_fingerprint(name, prints[stored], weight, quantized)
     with safe_open(path, framework="pt", device=str(weight.device)) as file:
-        u, s, v = (file.get_tensor(f"{name}.{key}") for key in "USV")
+        u, s, v = (file.get_tensor(f"{stored}.{key}") for key in "USV")
     if rank > len(s):
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} keeps {len(s)} triplets of module {name!r}, `r`={rank} needs more"
@@ -145,6 +147,14 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor, qu
         )
     warn_if_deficient(name, factors.s, weight.shape)
     return factors
+
+
+def _stored_name(name: str, stored: Collection[str]) -> str | None:
+    """The name of a module in the cache; models with and without a head differ by a prefix such as `vit.`."""
+    if name in stored:
+        return name
+    alike = [other for other in stored if other.endswith(f".{name}") or name.endswith(f".{other}")]
+    return alike[0] if len(alike) == 1 else None
 
 
 def resolve_cache(location: str) -> str:
