@@ -14,7 +14,6 @@ Finished runs are kept in the output folder and not repeated.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -30,7 +29,7 @@ METHODS = {
     "SORSA, penalty off": ["--method", "sorsa", "--reg_weight", "0"],
     "SORSA": ["--method", "sorsa", "--reg_weight", "1"],
 }
-RATES = ("5e-3", "1e-2", "2e-2")
+RATES = ("2.5e-3", "5e-3", "1e-2", "2e-2")
 KEPT = "logits.safetensors"
 
 
@@ -53,11 +52,14 @@ def main(argv: list[str] | None = None) -> None:
     print("importing torch, transformers and peft ...", flush=True)
     sys.path.insert(0, str(HERE))  # the scripts beside this one, however it was started
 
-    from demo_report import best_rate, print_table, summarise
+    import torch
+    from demo_report import best_rate, measured, print_table, summarise
     from transformers.utils import logging
 
     from eigenhub.embedded.vit import pretrained_vit_folder
+    from eigenhub.hub.results import Results, save_results
 
+    torch.set_num_threads(1)  # matrices of 64 x 64: a second thread would mostly wait for the first
     logging.disable_progress_bar()
     if args.fresh:
         shutil.rmtree(args.output_dir, ignore_errors=True)
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         runs[method] = best_rate(tried)
     rows = {method: summarise(folders) for method, folders in runs.items()}
     print_table(rows, args)
-    (args.output_dir / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
+    save_results(Results("sorsa", measured(rows, args)), args.output_dir / "results.yaml")
 
     adapter = keep_adapter(runs["SORSA"][0], args.output_dir / "adapter")
     draw(args.output_dir, runs, adapter)

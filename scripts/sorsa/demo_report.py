@@ -2,10 +2,14 @@
 """What the demo shows of its runs: a table, loss curves, spectra."""
 
 import argparse
+import datetime
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
 
+from eigenhub.hub.results import DatasetRef, Measured
 from eigenhub.training.metrics_log import read_metrics
 
 
@@ -36,6 +40,44 @@ def summarise(runs: list[Path]) -> dict:
     row["lr"] = summaries[0]["settings"]["lr"]
     row["trainable_parameters"] = summaries[0]["trainable_parameters"]
     return row
+
+
+METRICS = {
+    "early_loss": f"training loss, steps {WINDOW + 1} to {2 * WINDOW}",
+    "final_loss": f"training loss, last {WINDOW} steps",
+    "accuracy": "accuracy",
+    "penalty": "R",
+    "condition_number": "median kappa of U diag(S) V",
+}
+
+
+def measured(rows: dict[str, dict], args: argparse.Namespace) -> list[Measured]:
+    """The table in the form of a results file."""
+    command = f"eigenhub demo sorsa --rank {args.rank} --steps {args.steps} --seeds {args.seeds}"
+    figures = []
+    for method, row in rows.items():
+        slug = method.lower().replace(", ", "-").replace(" ", "-")
+        for name, metric in METRICS.items():
+            if row[name] is not None:
+                value, deviation = row[name]
+                figures.append(
+                    Measured(
+                        id=f"digits-r{args.rank}-{slug}-{name}",
+                        method=slug,
+                        task="image-classification",
+                        dataset=DatasetRef("sklearn/digits", "Handwritten digits, turned to upright", "test"),
+                        metric=metric,
+                        value=float(f"{value:.4g}"),
+                        setting=f"small ViT, rank {args.rank}, {args.steps} steps, learning rate {row['lr']:g}",
+                        seeds=list(range(args.seeds)),
+                        command=command,
+                        hardware=f"CPU, {platform.machine()}, 1 thread",
+                        date=datetime.date.today().isoformat(),
+                        versions={name: version(name) for name in ("torch", "transformers", "peft", "accelerate")},
+                        spread=float(f"{deviation:.2g}") if args.seeds > 1 else None,
+                    )
+                )
+    return figures
 
 
 def spread(values: list[float]) -> tuple[float, float] | None:

@@ -21,7 +21,8 @@ def inspect(base: str, adapter: str) -> list[dict]:
         adapter: SORSA adapter: "embedded:digits", "embedded:problems", a Hub id or a folder.
 
     Returns:
-        One record per weight: module, rank, kappa_before, kappa_after, defect_u, defect_v, relative_change, angle_degrees, s_before, s_after.
+        One record per weight: module, rank, kappa_before, kappa_after, defect_u, defect_v, relative_change, angle_degrees,
+        s_before, s_after.
     """
     from pairs import load_pair
     from reports import records
@@ -112,7 +113,7 @@ def export(base: str, adapter: str, rank: int) -> tuple[str, str]:
         return file, f"Rank {report.rank} is exact."
     worst = min(report.energy_per_module, key=report.energy_per_module.__getitem__)
     least = report.energy_per_module[worst]
-    return (
-        file,
-        f"Rank {rank} keeps **{report.energy:.1%}** of the change's energy; the least, {least:.1%}, in `{worst}`.",
+    sentence = (
+        f"Rank {rank} keeps **{report.energy:.1%}** of the change's energy; the least, {least:.1%}, in `{worst}`."
     )
+    return file, sentence

@@ -18,7 +18,9 @@ BUTTON = {"variant": "primary", "elem_classes": "space-low", "min_width": 140}
 MODE_LABELS = ("Adapter off", "Adapter on", "Adapter merged")
 PRIVATE = {"api_visibility": "private"}
 # Whatever loads or runs a model waits in one queue: two visitors at once would need twice the memory.
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
+# gradio's default, "once", drops a click while it takes the last one for unfinished, which it may do for too long.
+MODEL = QUEUE | {"trigger_mode": "multiple"}
 
 with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
     with gr.Row(elem_id="choice"):
@@ -43,9 +45,7 @@ with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
 
     with gr.Tabs():
         with gr.Tab("Spectrum"):
-            module = gr.Dropdown(
-                [], allow_custom_value=True, label="Weight whose singular values are plotted", elem_id="module"
-            )
+            module = gr.Dropdown([], label="Weight whose singular values are plotted", elem_id="module")
             with gr.Row():
                 values_plot = gr.Plot(show_label=False, min_width=300, elem_id="values-plot")
                 orthonormality_plot = gr.Plot(show_label=False, min_width=300, elem_id="orthonormality-plot")
@@ -141,7 +141,7 @@ with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
         page.classify_drawing, [*pair, sketch], [image, *classes], api_name="classify_drawing", **PRIVATE, **MODEL
     )
 
-    gr.api(api.inspect, api_name="inspect", **MODEL)
+    gr.api(api.inspect, api_name="inspect", **QUEUE)
     classify_button.click(api.classify, [*pair, image], classes, api_name="classify", **MODEL)
     generate_button.click(
         api.generate, [*pair, prompt, max_new_tokens], [*texts, text_verdict], api_name="generate", **MODEL

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from eigenhub.hub.results import load_results
 from tests.scripts.loading import load_script
 from tests.support.processes import ROOT, run_python
 
@@ -100,9 +101,10 @@ def test_whole_demo(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name in ("losses.png", "spectra.png", "adapter/README.md", "lora/adapter_model.safetensors"):
         assert (out / name).is_file()
-    rows = json.loads((out / "results.json").read_text())
-    assert set(rows) == {"LoRA", "PiSSA", "SORSA, penalty off", "SORSA"}
-    assert rows["SORSA, penalty off"]["penalty"][0] > 10 * rows["SORSA"]["penalty"][0]
+    rows = {(figure.method, figure.metric): figure.value for figure in load_results(out / "results.yaml").measured}
+    assert {method for method, _ in rows} == {"lora", "pissa", "sorsa-penalty-off", "sorsa"}
+    assert rows["sorsa-penalty-off", "R"] > 10 * rows["sorsa", "R"]
     again = run_python(FOLDER / "demo.py", *small, folder=tmp_path)
     assert "steps\n" not in again.stdout.split("rank 4")[0], "a finished run was repeated"
-    assert json.loads((out / "results.json").read_text()) == rows
+    repeated = load_results(out / "results.yaml").measured
+    assert {(figure.method, figure.metric): figure.value for figure in repeated} == rows

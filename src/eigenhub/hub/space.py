@@ -6,7 +6,7 @@ from eigenhub.hub.space import Space, on_gpu
 @on_gpu
 def answer(text: str) -> str: ...
 
-with Space("sorsa", "What a visitor can do here.") as demo:
+with Space("sorsa", "Headline", "What a visitor can do here.") as demo:
     ...
 
 if __name__ == "__main__":
@@ -101,7 +101,7 @@ class Space(gr.Blocks):
         Args:
             argv (`Sequence[str]`, *optional*): flags; defaults to those of the process.
         """
-        parser = argparse.ArgumentParser(description=self.title)
+        parser = argparse.ArgumentParser(description=str(self.title))
         parser.add_argument("--port", type=int, help="port; by default the first free one from 7860 on")
         parser.add_argument(
             "--share", action="store_true", default=None, help="make a public link through gradio's servers"

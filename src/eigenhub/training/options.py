@@ -24,7 +24,7 @@ PLUMBING = frozenset(
 _FREE_ON_RESUME = frozenset(
     """output_dir config resume checkpoint_every keep_checkpoints logging_steps report_to push_to_hub hub_model_id
     export_lora max_steps epochs eval_gsm8k eval_dataset eval_config eval_split eval_samples eval_batch_size max_new_tokens
-    eval_every eval_tokens""".split()
+    eval_every eval_tokens command""".split()
 )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pushing a finished run: the repository is made before training, the files go up after it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -14,8 +15,15 @@ def create_repo(repo_id: str) -> None:
     HfApi().create_repo(repo_id, exist_ok=True)
 
 
-def push_folder(folder: Path, repo_id: str) -> None:
-    """Uploads weights, configurations, card and results, sub-folders included, checkpoints and logs excepted."""
+def push_folder(folder: Path, repo_id: str, also: Sequence[str] = ()) -> None:
+    """
+    Uploads weights, configurations, card and results, sub-folders included, checkpoints and logs excepted.
+
+    Args:
+        folder (`Path`): folder of the finished run.
+        repo_id (`str`): repository on the Hub.
+        also (`Sequence[str]`, *optional*, defaults to `()`): further files by name or pattern, such as a tokenizer's.
+    """
     HfApi().upload_folder(
-        repo_id=repo_id, folder_path=folder, allow_patterns=list(PUSHED), ignore_patterns=["checkpoints/*"]
+        repo_id=repo_id, folder_path=folder, allow_patterns=[*PUSHED, *also], ignore_patterns=["checkpoints/*"]
     )
