@@ -19,8 +19,8 @@ from tests.common.optimizer_tester import give_gradients, gradients, make_parame
 from tests.support.distributed import run_function
 
 
-#: Uneven over two processes, down to no row at all on the second one; and a stack of matrices.
-SPLIT_SHAPES = ((13, 8), (8, 21), (9, 9), (3, 6, 4), (1, 5), (7,))
+#: Uneven over two processes, down to no row or no matrix of a stack on the second one.
+SPLIT_SHAPES = ((13, 8), (8, 21), (9, 9), (3, 6, 4), (1, 7, 4), (1, 5), (7,))
 STEPS = 4
 
 
