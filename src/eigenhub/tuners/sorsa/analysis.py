@@ -37,6 +37,10 @@ class LayerSpectrum:
 def spectrum_report(model: nn.Module, adapter_name: str = "default") -> dict[str, LayerSpectrum]:
     """The spectrum of every module adapted by `adapter_name`, from the factors alone.
 
+    Args:
+        model (`nn.Module`): any model with SORSA layers inside, wrapped or not.
+        adapter_name (`str`, *optional*, defaults to `"default"`): the adapter.
+
     Raises:
         ValueError: the model has no such SORSA adapter.
     """
@@ -91,6 +95,10 @@ class Drift:
 @torch.no_grad()
 def weight_drift(model: nn.Module, adapter_name: str = "default") -> dict[str, Drift]:
     """The paper's drift metrics for every adapted module. Two dense SVDs per module: for analysis, not for logging.
+
+    Args:
+        model (`nn.Module`): any model with SORSA layers inside, wrapped or not.
+        adapter_name (`str`, *optional*, defaults to `"default"`): the adapter.
 
     Raises:
         ValueError: the model has no such SORSA adapter.

@@ -43,7 +43,10 @@ def build_svd_cache(
         path (`str`): a folder (the file is then called `svd_cache.safetensors`) or a file name ending in `.safetensors`.
         r_max (`int`, *optional*, defaults to 128): triplets to keep, fewer where a weight is smaller.
         target_modules (`list[str] | str`, *optional*): as in [`SorsaConfig`].
-        svd_driver, svd_niter, svd_oversample, seed: as in [`SorsaConfig`].
+        svd_driver (`str`, *optional*, defaults to `"auto"`): as in [`SorsaConfig`].
+        svd_niter (`int`, *optional*, defaults to 6): Krylov steps of the randomized driver.
+        svd_oversample (`int`, *optional*, defaults to 32): extra columns of the randomized driver.
+        seed (`int`, *optional*, defaults to 0): seed of the randomized driver.
         progressbar (`bool`, *optional*, defaults to `True`): show progress over the weights.
 
     Returns:
