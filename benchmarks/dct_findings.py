@@ -2,7 +2,7 @@
 """What DCT-AdamW, Trion and AuON gain and do not gain at small scale, beside every control that belongs there.
 
     python benchmarks/dct_findings.py            # a look at everything, two minutes; saves nothing
-    python benchmarks/dct_findings.py --full     # the grid: some 280 runs, forty minutes on two idle cores
+    python benchmarks/dct_findings.py --full     # the grid: some 280 runs, forty minutes on two idle cores; fills the card
 
 A byte-level Llama of 0.5 million parameters learns the sources of Python's standard library. For every contender both the
 rate of the matrices and that of everything else are searched on seed 0, open-ended, the same way for all; the pair that is
@@ -26,8 +26,9 @@ PROCESSES = 2
 ADAM, MOMENTUM, DCT, SGD = (5e-4, 1e-3, 2e-3), (0.02, 0.05, 0.1), (1e-3, 2e-3, 4e-3), (0.02, 0.08, 0.32)
 NOTE = (
     "Held-out loss (nats per byte) of a small Llama after {steps} steps, mean over seeds {seeds} with the smallest and the "
-    "largest, at the rates that were best on seed 0; then differences of such losses, energies and overlaps. A difference "
-    "below 0.02 means nothing."
+    "largest, at the rates that were best on seed 0; then differences of such losses (the bound says what had been expected), "
+    "bases at equal rates, energies and overlaps. Seeds differ by up to 0.1, and a rate that is best on one seed need not be "
+    "on another: a difference below 0.05 means nothing."
 )
 
 
@@ -104,6 +105,12 @@ COMPARED = (
     ("AuON normalised is normalised Nesterov SGD", "AuON normalised", "normalised Nesterov SGD", 0.005),
     ("five iterations make it Muon", "Hybrid AuON, 5 iterations", "Muon", None),
 )
+#: Bases at equal rates: the best of one seed can be another seed's second, which alone moves a loss by more than a basis does.
+BASES = ("dct2", "dct3", "random", "identity")
+EQUAL_RATES = (
+    ("DCT-AdamW r=32, gap 10", "dct", {"rank": 32, "update_proj_gap": 10}, (2e-3, 4e-3), 3e-3),
+    ("Trion r=32", "trion", {"rank": 32}, (0.02, 0.05), 1e-2),
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,18 @@ def contest(contender: Contender, plan: Plan) -> dict[str, Any]:
     return {"name": contender.name, "lr": rate, "aux_lr": aux, "losses": losses, "tried": tried}
 
 
+def equal_rate(name: str, kind: str, options: dict[str, Any], lr: float, aux_lr: float, plan: Plan) -> dict[str, Any]:
+    """The losses of one basis at a given rate; runs in a process of its own."""
+    from support.race import race
+
+    tasks = [
+        {"kind": kind, "options": options, "steps": plan.steps, "lr": lr, "aux_lr": aux_lr, "seed": s}
+        for s in plan.seeds
+    ]
+    losses = [cached(plan.cache, task, partial(race, **task))["val_loss"] for task in tasks]
+    return {"tag": "equal", "what": name, "basis": options.get("basis", "dct2"), "lr": lr, "losses": losses}
+
+
 def measure(what: str, plan: Plan, **arguments: Any) -> dict[str, Any]:
     """One of the measurements in `support.subspaces`, kept like the runs."""
     from support import subspaces
@@ -157,8 +176,8 @@ def run_all(jobs: list[partial]) -> Iterator[dict[str, Any]]:
             yield future.result()
 
 
-def find(plan: Plan) -> tuple[dict[str, dict], list[dict], list[dict]]:
-    """Race results by name, gradient measurements by seed, overlaps with their settings."""
+def find(plan: Plan) -> tuple[dict[str, dict], dict[str, list[dict]]]:
+    """Race results by name; by tag, bases at equal rates, gradient measurements by seed, overlaps with their settings."""
     from support.race import available
 
     watched = plan.steps * 3 // 5  # well past the warm-up, while rates are still high
@@ -170,10 +189,16 @@ def find(plan: Plan) -> tuple[dict[str, dict], list[dict], list[dict]]:
         for gap in (1, 10)
         for kept in (None, "fp32")
     ]
-    found = list(run_all([*races, *energies, *overlaps]))
+    equal = [
+        partial(equal_rate, name, kind, options | ({} if basis == "dct2" else {"basis": basis}), lr, aux_lr, plan)
+        for name, kind, options, rates, aux_lr in EQUAL_RATES
+        for lr in rates
+        for basis in BASES
+    ]
+    found = list(run_all([*races, *energies, *overlaps, *equal]))
     by_name = {entry["name"]: entry for entry in found if "name" in entry}
     order = {contender.name: by_name[contender.name] for contender in CONTENDERS if contender.name in by_name}
-    return order, [e for e in found if e.get("tag") == "energy"], [e for e in found if e.get("tag") == "overlap"]
+    return order, {tag: [e for e in found if e.get("tag") == tag] for tag in ("equal", "energy", "overlap")}
 
 
 def tagged(tag: str, setting: dict[str, Any], plan: Plan, what: str, steps: int) -> dict[str, Any]:
@@ -205,6 +230,24 @@ def comparison_rows(races: dict[str, dict]) -> list[dict]:
     return rows
 
 
+def equal_rows(equal: list[dict]) -> list[dict]:
+    from support.report import row
+
+    rows = []
+    for entry in sorted(equal, key=lambda e: (e["what"], e["lr"], BASES.index(e["basis"]))):
+        losses = entry["losses"]
+        spread = {"range": [min(losses), max(losses)], "digits": 4, "losses": losses}
+        rows.append(
+            row(
+                f"loss at equal rates: {entry['basis']}",
+                f"{entry['what']}, lr {entry['lr']:g}",
+                mean(losses),
+                **spread,
+            )
+        )
+    return rows
+
+
 def energy_rows(energies: list[dict]) -> list[dict]:
     from support.report import row
 
@@ -231,6 +274,31 @@ def overlap_rows(overlaps: list[dict]) -> list[dict]:
     return rows
 
 
+def card_figures(races: dict[str, dict], seeds: tuple[int, ...], steps: int, packages: list[str]) -> list[Any]:
+    """The losses of the race in the form of a results file; the method is the kind of contender."""
+    from support.card_figures import measured_figure
+
+    from eigenhub.hub.results import DatasetRef
+
+    kinds = {contender.name: contender.kind for contender in CONTENDERS}
+    return [
+        measured_figure(
+            entry["losses"],
+            packages,
+            id="stdlib-bytes-" + "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()),
+            method=kinds[name],
+            task="text-generation",
+            dataset=DatasetRef("python/standard-library", "Sources of Python's standard library", "test"),
+            metric="held-out loss, nats per byte",
+            setting=f"{name}; byte-level Llama of 0.5 M parameters, {steps} steps, learning rate {entry['lr']:g}, "
+            f"of everything else {entry['aux_lr']:g}",
+            seeds=list(seeds),
+            command="python benchmarks/dct_findings.py --full",
+        )
+        for name, entry in races.items()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     length = parser.add_mutually_exclusive_group()
@@ -239,16 +307,20 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/bench/dct_findings"), help="default: %(default)s")
     args = parser.parse_args()
     steps, seeds, searched = FULL if args.full else SHORT
-    races, energies, overlaps = find(Plan(steps, seeds, searched, args.cache))
+    races, others = find(Plan(steps, seeds, searched, args.cache))
 
     import torch
+    from support.card_figures import replace_measured
     from support.report import save
 
     torch.set_num_threads(1)  # as in the processes that did the work; the report notes it
-    rows = [*race_rows(races), *comparison_rows(races), *energy_rows(energies), *overlap_rows(overlaps)]
+    rows = [*race_rows(races), *comparison_rows(races), *equal_rows(others["equal"])]
+    rows += [*energy_rows(others["energy"]), *overlap_rows(others["overlap"])]
     packages = ["transformers", "eigenhub", *(["galore-torch"] if "GaLore r=32, gap 50" in races else [])]
     note = NOTE.format(steps=steps, seeds=", ".join(map(str, seeds)))
     save("dct_findings", "DCT-AdamW, Trion, AuON: findings", rows, packages, keep=args.full, note=note)
+    if args.full:
+        replace_measured("dct", card_figures(races, seeds, steps, packages))
 
 
 if __name__ == "__main__":

@@ -3,25 +3,30 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from tqdm import tqdm
 
 
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int, label: str) -> dict[str, list[float]]:
+def interleaved(
+    contenders: dict[str, Callable[[], object]], rounds: int, label: str, limits: Mapping[str, int] | None = None
+) -> dict[str, list[float]]:
     """Seconds per call, one call of every contender per round, in turn: a busy moment hits all of them alike.
 
     Args:
         contenders (`dict[str, Callable]`): what to time, by name. Each is called once beforehand, untimed.
         rounds (`int`): number of timed rounds.
         label (`str`): text of the progress bar.
+        limits (`Mapping[str, int]`, *optional*): smaller numbers of rounds for contenders that take long.
     """
     for call in contenders.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in tqdm(range(rounds), desc=label):
+    for number in tqdm(range(rounds), desc=label):
         for name, call in contenders.items():
+            if number >= (limits or {}).get(name, rounds):
+                continue
             _synchronize()
             start = time.perf_counter()
             call()

@@ -33,7 +33,7 @@ def print_table(rows: dict[str, dict], steps: int) -> None:
         figures = (f"{row['eval_loss']:.3f}", f"{row['eval_loss'] / 0.6931:.3f}", f"{state:.2f} MiB")
         table.append((name, f"{row['lr']:g}", *figures, f"{row['milliseconds_per_step']:.0f}"))
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    print(f"\n{steps} steps, one seed: differences below 0.02 mean nothing. Everything else by AdamW in all runs.")
+    print(f"\n{steps} steps, one seed: differences below 0.05 mean nothing. Everything else by AdamW in all runs.")
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 

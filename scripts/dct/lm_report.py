@@ -3,7 +3,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from lm_options import peak_rate
 
 from eigenhub.embedded.llama_sizes import LLAMA_SIZES
 from eigenhub.hub.cards import MARKER, CardError, card_problems, installed_versions
+from eigenhub.hub.resources import find
 from eigenhub.training.results_file import hardware
 from eigenhub.training.text_source import is_local
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from train_lm import Run
 
 
-TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+TEMPLATE = "hub_cards/dct/model_card.md.jinja"
 
 
 def summarise(run: "Run", last_row: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def write_model_card(run: "Run", summary: dict[str, Any]) -> None:
     )
     # StrictUndefined: a name that nobody gives is an error, not an empty line in a public card
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    card = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    card = environment.from_string(find(TEMPLATE).read_text(encoding="utf-8")).render(
         card_data=data.to_yaml(),
         marker=MARKER,
         name=name,

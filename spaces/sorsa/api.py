@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from eigenhub.hub.space import download_folder, on_gpu
+from eigenhub.hub.space_events import shown_to_visitor
 
 
 def inspect(base: str, adapter: str) -> list[dict]:
@@ -43,7 +44,7 @@ def classify(base: str, adapter: str, image: Image.Image | None) -> tuple[dict, 
         Class probabilities with the adapter off, on and merged, and a sentence that compares them.
     """
     from modes import class_probabilities
-    from pairs import load_pair, shown_to_visitor
+    from pairs import load_pair
 
     if image is None:
         raise gr.Error("Choose a digit, draw one, or upload an image first.")
@@ -76,7 +77,7 @@ def generate(base: str, adapter: str, prompt: str, max_new_tokens: int = 64) -> 
         Continuations with the adapter off, on and merged, and a sentence that compares them.
     """
     from modes import continuations
-    from pairs import load_pair, shown_to_visitor
+    from pairs import load_pair
 
     if not prompt:
         raise gr.Error("Write a prompt first.")
@@ -100,7 +101,7 @@ def export(base: str, adapter: str, rank: int) -> tuple[str, str]:
     Returns:
         A zip file with the LoRA adapter, and a sentence on how much of the change it keeps.
     """
-    from pairs import load_pair, shown_to_visitor
+    from pairs import load_pair
 
     from eigenhub.tuners.sorsa import export_lora
 

@@ -7,6 +7,7 @@ import page
 from names import CHOICES, DATATYPES, DIGITS, HEADERS, SAMPLE_PROMPT
 
 from eigenhub.hub.space import Space
+from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE, QUEUE
 
 
 SENTENCE = (
@@ -14,13 +15,7 @@ SENTENCE = (
     "orthonormal. See what that did to an adapter's spectrum, and to the model's answers."
 )
 PICKS = [(label, name) for name, label in CHOICES.items()]
-BUTTON = {"variant": "primary", "elem_classes": "space-low", "min_width": 140}
 MODE_LABELS = ("Adapter off", "Adapter on", "Adapter merged")
-PRIVATE = {"api_visibility": "private"}
-# Whatever loads or runs a model waits in one queue: two visitors at once would need twice the memory.
-QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
-# gradio's default, "once", drops a click while it takes the last one for unfinished, which it may do for too long.
-MODEL = QUEUE | {"trigger_mode": "multiple"}
 
 with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
     with gr.Row(elem_id="choice"):

@@ -2,8 +2,6 @@
 """From what a visitor typed to a base model with a SORSA adapter on it."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from eigenhub.hub.space_events import shown_to_visitor
 from eigenhub.tuners.sorsa import LayerSpectrum, SorsaConfig, SorsaLayer, spectrum_report
 
 
@@ -54,16 +53,6 @@ class Pair:
     def spectra(self) -> dict[str, LayerSpectrum]:
         """Spectrum of every adapted weight; the factors do not change here."""
         return spectrum_report(self.model)
-
-
-@contextmanager
-def shown_to_visitor(what: str) -> Iterator[None]:
-    """Turn what the libraries say about a bad name or a misfit into one message on the page."""
-    try:
-        yield
-    except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise gr.Error(f"{what}: {first_line[:300]}") from error
 
 
 def load_pair(base: str | None, adapter: str | None, kind: Kind | None = None) -> Pair:

@@ -12,13 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigenhub.hub.space import tiles
+from eigenhub.hub.space_figures import GREY, INK, PALETTE, legend_below, new_figure
 from eigenhub.tuners.sorsa import LayerSpectrum
 
 
 Report = Mapping[str, LayerSpectrum]
-BEFORE, AFTER = "#94a3b8", "#4f46e5"
-PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#dc2626")
-INK = "#7c8698"  # legible on the light and on the dark theme; the ground stays transparent
+BEFORE, AFTER = GREY, PALETTE[0]
 
 
 def relative_change(spectrum: LayerSpectrum) -> float:
@@ -73,19 +72,19 @@ def summary(report: Report, model_name: str) -> str:
 
 def singular_values_figure(entry: LayerSpectrum) -> Figure:
     """S before and after training of one module."""
-    figure, axes = _figure("Singular values S", "index")
+    figure, axes = new_figure("Singular values S", "index")
     index = range(1, len(entry.s) + 1)
     marker = "o" if len(entry.s) <= 32 else None
     axes.plot(index, entry.s0, color=BEFORE, marker=marker, markersize=4, label="before")
     axes.plot(index, entry.s.abs(), color=AFTER, marker=marker, markersize=4, label="after")
     axes.fill_between(index, entry.s0, entry.s.abs(), color=AFTER, alpha=0.12, linewidth=0)
-    _legend(axes, columns=2)
+    legend_below(axes, columns=2)
     return figure
 
 
 def condition_figure(report: Report) -> Figure:
     """How the condition number of U diag(S) V moved, over the depth of the model."""
-    figure, axes = _figure("Condition number κ, after / before", "layer")
+    figure, axes = new_figure("Condition number κ, after / before", "layer")
     axes.axhline(1, color=INK, linewidth=0.8, linestyle="--")
     _over_depth(axes, report, lambda entry: entry.kappa / entry.kappa0)
     return figure
@@ -93,7 +92,7 @@ def condition_figure(report: Report) -> Figure:
 
 def orthonormality_figure(report: Report) -> Figure:
     """How far the singular vectors are from orthonormal, over the depth of the model."""
-    figure, axes = _figure("Mean of ‖UᵀU − I‖ and ‖VVᵀ − I‖", "layer")
+    figure, axes = new_figure("Mean of ‖UᵀU − I‖ and ‖VVᵀ − I‖", "layer")
     _over_depth(axes, report, lambda entry: (entry.defect_u + entry.defect_v) / 2)
     axes.set_ylim(bottom=0)
     return figure
@@ -118,24 +117,4 @@ def _over_depth(axes: Axes, report: Report, value: Callable[[LayerSpectrum], flo
             label=label,
         )
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend(axes, columns=3)
-
-
-def _figure(title: str, x_label: str) -> tuple[Figure, Axes]:
-    # Not through pyplot: a figure of its own is safe in threads and needs no closing.
-    figure = Figure(figsize=(4.3, 3.4), dpi=200, layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.subplots()
-    axes.patch.set_alpha(0)
-    axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.set_xlabel(x_label, color=INK, fontsize=10)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
-    return figure, axes
-
-
-def _legend(axes: Axes, columns: int) -> None:
-    axes.figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+    legend_below(axes, columns=3)

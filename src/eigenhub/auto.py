@@ -6,14 +6,13 @@ twice is harmless. Kinds that nothing is looked up for by name (optimizers, call
 """
 
 from importlib import import_module
-from typing import Final
 
-from eigenhub.methods import METHODS, Kind
+from eigenhub.methods import METHODS
+from eigenhub.models import register_all
 
-
-REGISTERING_KINDS: Final[tuple[Kind, ...]] = ("tuner", "model")
 
 for _method in METHODS:
-    if _method.kind in REGISTERING_KINDS:
+    if _method.kind == "tuner":
         import_module(_method.package)
 del _method
+register_all()  # by folder: a method may bring several models, as S5-PTD brings S4D

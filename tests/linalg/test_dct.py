@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cosine transforms against the matrix, SciPy and each other, and the choice of columns."""
 
+import importlib
 import itertools
 
 import pytest
@@ -13,6 +14,8 @@ from eigenhub.linalg.dct import use_fft
 from eigenhub.linalg.dct_plan import dct_plan
 
 
+# The package offers a function of the same name.
+dct_module = importlib.import_module("eigenhub.linalg.dct")
 SIZES = [1, 2, 3, 7, 8, 63, 64, 101, 1000, 1024]
 CPU = torch.device("cpu")
 
@@ -55,6 +58,18 @@ def test_fft_equals_matmul_in_single_and_half_precision(n, transpose):
     half = x.bfloat16()
     assert dct(half, "fft").dtype == torch.bfloat16
     assert_close(dct(half, "fft").float(), dct(half.float(), "matmul"), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(0, 100), (5, 0, 100), (3, 40, 100), (100,)])
+def test_rows_are_transformed_in_blocks(shape, monkeypatch):
+    x = torch.randn(*shape, dtype=torch.float64)
+    whole = [dct(x, "fft"), idct(x, "fft")]
+    monkeypatch.setattr(dct_module, "CPU_BLOCK_ENTRIES", 700)
+    assert [y.shape for y in whole] == [x.shape] * 2
+    assert all(a.equal(b) for a, b in zip([dct(x, "fft"), idct(x, "fft")], whole, strict=True))
+    x.requires_grad_(True)
+    dct(x, "fft").square().sum().backward()
+    assert_close(x.grad, 2 * x.detach(), atol=1e-12, rtol=0)
 
 
 def test_transforms_are_differentiable():

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Distances from orthonormality against their float64 definition."""
+"""Distances from orthonormality, orthonormal frames and Procrustes rotations against their float64 definitions."""
 
 import pytest
 import torch
 
-from eigenhub.linalg import gram_defect, orthonormality_defect
+from eigenhub.linalg import gram_defect, orthonormality_defect, orthonormalize, procrustes, random_orthogonal
 from eigenhub.linalg.orthogonal import smooth_norm
 
 
@@ -62,3 +62,60 @@ def test_smooth_norm_between_its_limits():
         assert (smooth <= plain).all() and (smooth >= plain - eps).all()
     torch.testing.assert_close(smooth_norm(defect, 1e6), plain.square() / 2e6, rtol=1e-3, atol=0)
     assert smooth_norm(torch.zeros(2, 2), 1e-3).item() == 0.0
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (9, 4), (1, 1), (2, 6, 3)], ids=str)
+def test_orthonormalize_keeps_span_and_signs(shape):
+    x = frame(*shape)
+    q = orthonormalize(x)
+    assert (gram_defect(q)).abs().max() < 1e-13
+    torch.testing.assert_close(q @ (q.mT @ x), x, rtol=1e-12, atol=1e-12)
+    assert ((q.mT @ x).diagonal(dim1=-2, dim2=-1) > 0).all()
+    torch.testing.assert_close(orthonormalize(q), q, rtol=0, atol=1e-14)
+    assert orthonormalize(x.bfloat16()).dtype == torch.float32
+
+
+def test_random_orthogonal_is_uniform_and_reproducible():
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.stack([random_orthogonal(3, generator) for _ in range(4000)]).double()
+    assert gram_defect(draws).abs().max() < 1e-5
+    assert draws.mean(0).abs().max() < 0.04  # three standard errors
+    torch.testing.assert_close(draws.square().mean(0), torch.full((3, 3), 1 / 3).double(), rtol=0, atol=0.02)
+    assert 0.45 < (torch.linalg.det(draws) > 0).double().mean() < 0.55
+    same = torch.Generator().manual_seed(1)
+    assert torch.equal(random_orthogonal(3, same).double(), draws[0])
+
+
+def test_random_orthogonal_ignores_a_half_precision_default():
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        q = random_orthogonal(16)
+    finally:
+        torch.set_default_dtype(before)
+    assert q.dtype == torch.float32 and gram_defect(q).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (8, 5), (5, 8)])
+def test_procrustes_is_scipys_and_optimal(n, m):
+    from scipy.linalg import orthogonal_procrustes
+
+    x, y = frame(40, n), frame(40, m, seed=1)
+    w = procrustes(x, y)
+    assert gram_defect(w if n >= m else w.mT).abs().max() < 1e-13
+    if n == m:
+        torch.testing.assert_close(w, torch.from_numpy(orthogonal_procrustes(x.numpy(), y.numpy())[0]))
+    best = ((x @ w) * y).sum()
+    for seed in range(200):
+        square = torch.linalg.qr(frame(max(n, m), max(n, m), seed=seed + 2)).Q
+        assert ((x @ square[:n, :m]) * y).sum() < best
+
+
+def test_procrustes_recovers_a_rotation_in_float32():
+    turn = random_orthogonal(32, torch.Generator().manual_seed(0))
+    x = frame(100, 32, dtype=torch.float32)
+    found = procrustes(x, x @ turn)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, turn, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`x` and `y` must be paired rows, got shapes \(100, 32\) and \(99, 32\)"):
+        procrustes(x, x[1:])

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from eigenhub.linalg import newton_schulz
 from eigenhub.optim import AuON, HybridAuON, brake, brake_bounds
-from eigenhub.optim.brake import log_rms_cosh
+from eigenhub.optim.brake import SERIES, SERIES_ERROR, log_rms_cosh, series_terms
 from tests.common.optimizer_tester import give_gradients, make_parameters, run_steps
 
 
@@ -48,9 +48,27 @@ def test_the_documented_size_of_the_brake_is_true():
     assert brake_bounds(63 * 63)[1] - 1 > 5e-4  # not much to spare
 
 
-def test_the_series_holds_for_small_steepness_per_entry():
-    for x in unit_matrices(64, 64)[:1]:
-        assert brake(x, 1.0).item() == pytest.approx(1 + 1 / (2 * x.numel()), abs=1e-7)
+def test_the_part_above_one_is_there_at_any_size():
+    """In float32 the brake of a million entries, and of any larger matrix, would be 1 or one of a few numbers above it."""
+    x = torch.full((4000, 4000), 1 / 4000)
+    excess = brake(x, 1.5).item() - 1
+    assert excess == pytest.approx(1.5**2 / (2 * 4000**2), rel=1e-5) and excess < torch.finfo(torch.float32).eps / 1.5
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5, 8.0, 40.0])
+def test_as_few_terms_as_the_worst_matrix_allows(gamma):
+    counts = [series_terms(2**k, gamma) for k in range(150)]
+    order = [count or len(SERIES) + 1 for count in counts]
+    assert order == sorted(order, reverse=True) and order[-1] == 1  # larger matrices never need more
+    for k, count in enumerate(counts):
+        known = sum(factor * gamma ** (2 * i) for i, factor in enumerate(SERIES[:count], start=1))
+        assert count == 0 or (math.sinh(gamma) ** 2 - known) / 2**k <= SERIES_ERROR
+
+
+def test_the_series_is_that_of_the_squared_sinh():
+    for y in (0.01, 0.1, 0.3):
+        known = sum(factor * y ** (2 * i) for i, factor in enumerate(SERIES, start=1))
+        assert abs(known - math.sinh(y) ** 2) < 1.2 * y**8 / 315
 
 
 def test_entries_of_any_size_do_not_overflow():
@@ -171,13 +189,15 @@ def test_a_norm_beyond_single_precision_is_no_silent_zero_step():
     assert one_step(1e25 * torch.randn(8, 8), (8, 8)).isnan().all()
 
 
-def test_the_brake_is_left_out_where_it_is_below_resolution():
-    """A spike in 1500 x 1500 entries at gamma 1.5: the pass that is saved would have changed 5e-7."""
-    gradient = torch.zeros(1500, 1500)
+@pytest.mark.parametrize(("side", "terms"), [(200, 0), (500, 3), (1000, 2), (1600, 1)])
+def test_the_series_is_as_good_as_the_brake(side, terms):
+    """A spike is the worst case: what the terms leave out would have changed 5e-7."""
+    gradient = torch.zeros(side, side)
     gradient[0, 0] = 1.0
-    update = one_step(gradient, (1500, 1500), variant="package", momentum=0.0)
+    assert series_terms(side**2, 1.5) == terms
+    update = one_step(gradient, (side, side), variant="package", momentum=0.0)
     exact = 1 / brake(gradient.double()).item()
-    assert abs(update[0, 0].item() / exact - 1) < (math.sinh(1.5) ** 2 - 1.5**2) / (2 * 1500**2) + 2e-7
+    assert abs(update[0, 0].item() / exact - 1) < SERIES_ERROR / 2 + 2e-7
 
 
 def test_stacks_are_normalised_as_a_whole_or_one_by_one():

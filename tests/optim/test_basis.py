@@ -6,9 +6,12 @@ import torch
 from torch.testing import assert_close
 
 from eigenhub.linalg import top_columns
-from eigenhub.optim import basis as bases
-from eigenhub.optim.basis import BASES, FourierBasis, IdentityBasis, basis_matrix, get_basis
-from eigenhub.optim.projection import choose_and_project, expand_run, project_run, row_pieces
+from eigenhub.optim import blocks, fourier_basis
+from eigenhub.optim.bases import get_basis
+from eigenhub.optim.basis import BASES, IdentityBasis, basis_matrix
+from eigenhub.optim.blocks import row_pieces
+from eigenhub.optim.fourier_basis import FourierBasis
+from eigenhub.optim.projection import choose_and_project, expand_run, project_run
 
 
 CPU = torch.device("cpu")
@@ -18,8 +21,8 @@ TRANSFORMS = ["auto", "fft", "matmul"]
 @pytest.fixture(params=[True, False], ids=["blocks", "one call"])
 def blockwise(request, monkeypatch):
     """Both ways of walking through the rows, with blocks of a few rows."""
-    monkeypatch.setattr(bases, "CPU_BLOCK_BYTES", 5000)
-    monkeypatch.setattr(bases, "CPU_MATMUL_COLUMNS", 4)
+    monkeypatch.setattr(blocks, "CPU_BLOCK_BYTES", 5000)
+    monkeypatch.setattr(fourier_basis, "CPU_MATMUL_COLUMNS", 4)
     get_basis.cache_clear()
     yield request.param
     get_basis.cache_clear()

@@ -17,7 +17,7 @@ from eigenhub.optim import (
     memory_report,
     state_numbers,
 )
-from eigenhub.optim.basis import get_basis
+from eigenhub.optim.bases import get_basis
 from tests.common.optimizer_tester import make_parameters, run_steps
 from tests.support.hub_server import run_client
 

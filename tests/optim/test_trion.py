@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from eigenhub.linalg import dct_matrix
 from eigenhub.optim import Trion
-from eigenhub.optim.trion import shape_scale
+from eigenhub.optim.trion_step import shape_scale
 from tests.common.optimizer_tester import give_gradients, make_parameters, run_steps
 
 

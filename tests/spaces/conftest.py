@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -11,13 +12,25 @@ import pytest
 from tests.support.processes import ROOT
 
 
-@pytest.fixture(scope="module")
-def sorsa() -> Iterator[SimpleNamespace]:
-    """Modules of `spaces/sorsa` as attributes; afterwards another Space may use the same names."""
-    folder = ROOT / "spaces" / "sorsa"
+@contextmanager
+def modules_of(slug: str) -> Iterator[SimpleNamespace]:
+    """Modules of `spaces/<slug>` as attributes; afterwards another Space may use the same names."""
+    folder = ROOT / "spaces" / slug
     names = [path.stem for path in folder.glob("*.py")]
     sys.path.insert(0, str(folder))
     yield SimpleNamespace(**{name: import_module(name) for name in names})
     sys.path.remove(str(folder))
     for name in names:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def sorsa() -> Iterator[SimpleNamespace]:
+    with modules_of("sorsa") as modules:
+        yield modules
+
+
+@pytest.fixture(scope="module")
+def dct() -> Iterator[SimpleNamespace]:
+    with modules_of("dct") as modules:
+        yield modules

@@ -8,7 +8,6 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from gradio_client.utils import get_type_hints
 from peft import PeftModel
 from PIL import Image
 from torch.testing import assert_close
@@ -16,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification, 
 
 from eigenhub.embedded.digits import load_digits
 from eigenhub.tuners.sorsa import SorsaLayer, spectrum_report
+from tests.spaces.checks import check_endpoints_are_described
 from tests.spaces.tiny_pairs import save_image_pair, save_text_pair
 
 
@@ -269,11 +269,4 @@ def test_an_embedded_base_takes_its_adapter_along(sorsa):
 
 
 def test_every_public_endpoint_is_described(sorsa):
-    """The API page and MCP clients read types and docstrings."""
-    public = [fn for fn in sorsa.app.demo.fns.values() if fn.api_visibility == "public"]
-    assert {fn.api_name for fn in public} == {"inspect", "classify", "generate", "export"}
-    for fn in public:
-        hints = get_type_hints(fn.fn)
-        assert "return" in hints and "Args:" in fn.fn.__doc__ and "Returns:" in fn.fn.__doc__
-        for name in hints.keys() - {"return", "progress"}:
-            assert f"        {name}: " in fn.fn.__doc__, f"{fn.api_name} does not describe {name}"
+    check_endpoints_are_described(sorsa.app.demo, ["inspect", "classify", "generate", "export"])

@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Space as a visitor and as a program see it: served in a process of its own, with no way off this machine."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 import zipfile
-from urllib.request import urlopen
 
 from gradio_client import handle_file
 from PIL import Image
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
+from tests.spaces.checks import check_command_opens_page
 from tests.support.hub_server import run_client
-from tests.support.processes import ROOT, kill_tree
 
 
 BASE, ADAPTER = "tester/space-llama", "tester/space-llama-sorsa"
@@ -118,22 +112,4 @@ def is_lora_of_rank(rank):
 
 
 def test_the_command_opens_the_page():
-    """`eigenhub space sorsa` answers within 15 seconds, and before anything is trained."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "eigenhub.cli", "space", "sorsa", "--port", str(port)]
-    begin = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL)
-    try:
-        while time.monotonic() - begin < 60:
-            try:
-                page = urlopen(f"http://127.0.0.1:{port}", timeout=10).read().decode()
-                break
-            except OSError:
-                assert process.poll() is None, "the Space ended"
-                time.sleep(0.2)
-        assert time.monotonic() - begin < 15
-        assert "SORSA under the lens" in page
-    finally:
-        kill_tree(process)
-        process.wait()
+    check_command_opens_page("sorsa", "SORSA under the lens")

@@ -7,6 +7,7 @@ Nothing is imported here, so that naming the package costs nothing; import from 
 - [`eigenhub.embedded.vit`]: a small ViT pretrained on turned digits,
 - [`eigenhub.embedded.arithmetic`]: generated word problems with answers in the manner of GSM8K,
 - [`eigenhub.embedded.llama`]: a small Llama and its tokenizer, pretrained on given text,
+- [`eigenhub.embedded.byte_llama`]: a small Llama over bytes, new or pretrained, and its text,
 - [`eigenhub.embedded.llama_sizes`]: Llama architectures to train from scratch, from bytes to a billion parameters,
 - [`eigenhub.embedded.python_sources`]: the sources of Python's standard library as text,
 - [`eigenhub.embedded.byte_tokenizer`]: one token per byte,

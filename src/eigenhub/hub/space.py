@@ -63,12 +63,22 @@ CSS = """
 .space-header p, .space-tiles span, .space-tiles small { color: color-mix(in srgb, var(--body-text-color) 68%, transparent); }
 .space-tiles b { display: block; font-size: 1.3rem; font-weight: 700; }
 .space-html .html-container { padding: 0 !important; }
+.space-table { overflow-x: auto; }
+.space-table table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.space-table table, .space-table tr { border-width: 0 !important; }
+.space-table th, .space-table td { padding: .4rem .6rem !important; text-align: right; white-space: nowrap; font-size: .9rem;
+  border-width: 0 0 1px !important; border-color: var(--border-color-primary) !important; }
+.space-table th { white-space: normal; vertical-align: bottom; font-weight: 400 !important;
+  color: color-mix(in srgb, var(--body-text-color) 68%, transparent); }
+.space-table th:first-child, .space-table td:first-child { text-align: left; }
+.space-table i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .5em; }
 .space-low { align-self: flex-end; }
 .space-thumbnails .grid-wrap { min-height: 0 !important; }
 .space-thumbnails .grid-container { grid-template: auto / repeat(var(--grid-cols), minmax(0, 1fr)) !important;
   grid-auto-rows: auto !important; }
 .space-thumbnails .gallery-item, .space-thumbnails .thumbnail-item { height: auto; aspect-ratio: 1; }
-@media (max-width: 640px) { .gradio-container .fillable { padding: 1rem .75rem !important; } }
+@media (max-width: 640px) { .gradio-container .fillable { padding: 1rem .75rem !important; }
+  .space-table th, .space-table td { padding: .3rem !important; font-size: .8rem; } }
 """
 
 
@@ -137,3 +147,21 @@ def tiles(facts: Sequence[tuple[str, str, str]]) -> str:
         for label, figure, line in facts
     )
     return f'<div class="space-tiles">{"".join(cells)}</div>'
+
+
+def html_table(headers: Sequence[str], rows: Sequence[Sequence[str]], colors: Sequence[str] = ()) -> str:
+    """HTML of a table with words in the first column and figures in the others; it scrolls sideways on narrow screens.
+
+    Args:
+        headers (`Sequence[str]`): names of the columns.
+        rows (`Sequence[Sequence[str]]`): cells, as they are to be read.
+        colors (`Sequence[str]`, *optional*, defaults to `()`): CSS colours of a dot in front of each row, as in a legend.
+    """
+    dots = [f'<i style="background: {escape(color)}"></i>' for color in colors] or [""] * len(rows)
+    head = "".join(f"<th>{escape(header)}</th>" for header in headers)
+    lines = (
+        f"<td>{dot}{escape(first)}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        for dot, (first, *others) in zip(dots, rows, strict=True)
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="space-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

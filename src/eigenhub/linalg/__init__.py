@@ -10,12 +10,21 @@ from eigenhub.linalg.lowrank import (
     truncated_svd,
 )
 from eigenhub.linalg.newton_schulz import newton_schulz, newton_schulz_factor
-from eigenhub.linalg.orthogonal import gram_defect, orthonormality_defect
+from eigenhub.linalg.orthogonal import (
+    gram_defect,
+    orthonormality_defect,
+    orthonormalize,
+    procrustes,
+    random_orthogonal,
+)
 from eigenhub.linalg.precision import full_precision_matmul
+from eigenhub.linalg.rotation import cayley, cayley_apply, low_rank_cayley_apply, skew_matrix
 
 
 __all__ = [
     "SVD_DRIVERS",
+    "cayley",
+    "cayley_apply",
     "column_scores",
     "dct",
     "dct_matrix",
@@ -23,10 +32,15 @@ __all__ = [
     "full_precision_matmul",
     "gram_defect",
     "idct",
+    "low_rank_cayley_apply",
     "newton_schulz",
     "newton_schulz_factor",
     "orthonormality_defect",
+    "orthonormalize",
+    "procrustes",
+    "random_orthogonal",
     "select_basis",
+    "skew_matrix",
     "subspace_angles",
     "top_columns",
     "truncated_product_svd",

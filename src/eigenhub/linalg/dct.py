@@ -2,11 +2,12 @@
 """Orthonormal discrete cosine transforms of rows, and the choice of the columns that carry most."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from eigenhub.linalg.dct_plan import dct_plan
+from eigenhub.linalg.dct_plan import DctPlan, dct_plan
 
 
 TRANSFORMS = ("auto", "matmul", "fft")
@@ -15,6 +16,8 @@ TRANSFORMS = ("auto", "matmul", "fft")
 FFT_FROM = 64
 # On accelerators a product keeps up with the FFT to about this length.
 ACCELERATOR_FFT_FROM = 2049
+# Entries of a block of rows on a CPU: a few buffers of this size fit into its second-level cache.
+CPU_BLOCK_ENTRIES = 2**18
 
 
 def use_fft(n: int, device: torch.device, transform: str = "auto") -> bool:
@@ -86,7 +89,7 @@ def dct(x: Tensor, transform: str = "auto") -> Tensor:
     n = x.shape[-1]
     if use_fft(n, x.device, transform):
         plan = dct_plan(n, work.dtype, work.device)
-        y = plan.pack(work[..., plan.order])[..., plan.position]
+        y = _by_blocks(work, lambda rows: plan.pack(rows.index_select(-1, plan.order)).index_select(-1, plan.position))
     else:
         y = work @ dct_matrix(n, work.dtype, work.device).mT
     return y.to(x.dtype)
@@ -106,11 +109,25 @@ def idct(x: Tensor, transform: str = "auto") -> Tensor:
     n = x.shape[-1]
     if use_fft(n, x.device, transform):
         plan = dct_plan(n, work.dtype, work.device)
-        packed = work.new_zeros(*work.shape[:-1], plan.width).index_copy(-1, plan.position, work)
-        y = plan.unpack(packed)[..., plan.inverse_order]
+        y = _by_blocks(work, lambda rows: _inverse(rows, plan))
     else:
         y = work @ dct_matrix(n, work.dtype, work.device)
     return y.to(x.dtype)
+
+
+def _inverse(rows: Tensor, plan: DctPlan) -> Tensor:
+    packed = rows.new_zeros(rows.shape[0], plan.width).index_copy(-1, plan.position, rows)
+    return plan.unpack(packed).index_select(-1, plan.inverse_order)
+
+
+def _by_blocks(x: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """`transform` of all rows: on a CPU in blocks that stay in cache, since it passes over its rows several times."""
+    rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[0] == 0:  # an FFT of no rows is an error
+        return x.clone()
+    blocks = rows.split(max(1, CPU_BLOCK_ENTRIES // rows.shape[1])) if x.device.type == "cpu" else (rows,)
+    parts = [transform(block) for block in blocks]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(x.shape)
 
 
 def _working_copy(x: Tensor) -> Tensor:
@@ -132,7 +149,7 @@ def column_scores(x: Tensor, norm: int = 1) -> Tensor:
     if norm not in (1, 2):
         raise ValueError(f"`norm` must be 1 or 2, got {norm!r}")
     # Blocks of rows: the temporary of absolute values stays in cache (torch's own reductions of a norm over rows do not).
-    step = max(1, 2**18 // max(1, x.shape[-1])) if x.device.type == "cpu" else max(1, x.shape[-2])
+    step = max(1, CPU_BLOCK_ENTRIES // max(1, x.shape[-1])) if x.device.type == "cpu" else max(1, x.shape[-2])
     scores = x.new_zeros(*x.shape[:-2], x.shape[-1])
     for start in range(0, x.shape[-2], step):
         block = x[..., start : start + step, :]

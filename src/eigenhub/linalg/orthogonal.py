@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a frame is from having orthonormal columns."""
+"""Orthonormal frames: how far from one a matrix is, the closest one, a random one, the one between two clouds."""
 
 import torch
 from torch import Tensor
@@ -63,3 +63,73 @@ def orthonormality_defect(x: Tensor, eps: float = 0.0) -> Tensor:
     ```
     """
     return smooth_norm(gram_defect(x), eps)
+
+
+def orthonormalize(x: Tensor) -> Tensor:
+    r"""Orthonormal columns with the span of `x`, by QR; of an almost orthonormal frame hardly a digit moves.
+
+    The signs are fixed by a positive diagonal of $R$, so that the result is a continuous function of `x`, and Haar
+    distributed for Gaussian entries (Mezzadri, 2007).
+
+    Args:
+        x (`Tensor` of shape `(..., m, r)`): a frame of full column rank. Half precision is computed in float32.
+
+    Returns:
+        `Tensor` of shape `(..., m, r)`, float32 or float64.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg import orthonormalize
+    >>> orthonormalize(torch.tensor([[2.0, 1.0], [0.0, -3.0]])).tolist()
+    [[1.0, 0.0], [0.0, -1.0]]
+    ```
+    """
+    q, r = torch.linalg.qr(x.to(torch.promote_types(x.dtype, torch.float32)))
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    return q * signs[..., None, :]
+
+
+def random_orthogonal(size: int, generator: torch.Generator | None = None) -> Tensor:
+    """A uniformly random orthogonal matrix (Haar), in float32.
+
+    Args:
+        size (`int`): its side, at least 1.
+        generator (`torch.Generator`, *optional*): source of the entries; the global one is not touched if given.
+
+    Returns:
+        `Tensor` of shape `(size, size)`.
+    """
+    device = generator.device if generator is not None else None
+    return orthonormalize(torch.randn(size, size, generator=generator, device=device, dtype=torch.float32))
+
+
+def procrustes(x: Tensor, y: Tensor) -> Tensor:
+    r"""The orthogonal matrix that maps the rows of `x` closest to those of `y` (Schönemann, 1966).
+
+    With the singular value decomposition $x^\top y = U S V^\top$ it is $W = U V^\top$, the minimiser of
+    $\lVert x W - y \rVert_F$ and, for vectors of equal length, the maximiser of the sum of their inner products. Nothing is
+    centred: the origin carries meaning for inner products.
+
+    Args:
+        x (`Tensor` of shape `(rows, n)`): source vectors; float32 sums are taken in float64.
+        y (`Tensor` of shape `(rows, m)`): target vectors.
+
+    Returns:
+        `Tensor` of shape `(n, m)`, in the dtype of `x`: orthonormal columns where `m <= n`, rows otherwise.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg import procrustes
+    >>> x = torch.eye(2)
+    >>> procrustes(x, x.flip(1)).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    ```
+    """
+    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
+        raise ValueError(f"`x` and `y` must be paired rows, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    u, _, vh = torch.linalg.svd(x.double().mT @ y.double(), full_matrices=False)
+    return (u @ vh).to(x.dtype)

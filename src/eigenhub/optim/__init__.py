@@ -11,6 +11,7 @@ from eigenhub.optim.config import OptimizerConfig
 from eigenhub.optim.dct_adamw import DCTAdamW
 from eigenhub.optim.factories import AuONFactory, DCTAdamWFactory, TrionFactory, factory_kwargs_from
 from eigenhub.optim.groups import Assignment, ParamGroups, build_param_groups
+from eigenhub.optim.layer_wise import step_in_backward
 from eigenhub.optim.memory import MemoryReport, basis_bytes, memory_report, state_numbers
 from eigenhub.optim.trion import Trion
 
@@ -34,4 +35,5 @@ __all__ = [
     "factory_kwargs_from",
     "memory_report",
     "state_numbers",
+    "step_in_backward",
 ]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from eigenhub.optim.batching import Run, joined
-from eigenhub.optim.error_feedback import read_error_feedback, write_error_feedback
+from eigenhub.optim.blocks import contiguous_rows, row_norms
+from eigenhub.optim.error_feedback import read_error_feedback, with_error_feedback, write_error_feedback
 from eigenhub.optim.sharding import scalar_dtype
 from eigenhub.optim.subspace import (
     adam_direction,
@@ -51,7 +52,7 @@ class AdamStep(SubspaceStep):
 
     def _add_error_feedback(self) -> None:
         for item in self.batch.items:
-            item.rows = item.rows.to(self.dtype) + read_error_feedback(item.state, item.layout)
+            item.rows = with_error_feedback(item.rows, item.state, item.layout, self.dtype, self.budget)
         # One matrix that is not finite would stay in its buffer for ever; it sits this step out, on all processes.
         bad = torch.stack([_is_spoiled(item.rows) for item in self.batch.items])
         flags = self.batch.sum_(bad, over=("rows", "stack")).tolist()
@@ -120,7 +121,10 @@ class AdamStep(SubspaceStep):
         runs = list(zip(self.batch.runs, directions, self.inside, strict=True))
         phis = [residual_scale(u, a) for _, u, a in runs]
         squares = joined(
-            [(phi.square() * _outside(run, a)).sum(-1) for phi, (run, _, a) in zip(phis, runs, strict=True)]
+            [
+                (phi.square() * _outside(run, a, self.budget)).sum(-1)
+                for phi, (run, _, a) in zip(phis, runs, strict=True)
+            ]
         )
         norm = self.batch.sum_(squares).sqrt()
         divisor, norm = limit_growth(norm, self.batch.read("residual_norm").to(norm.dtype))
@@ -132,7 +136,7 @@ class AdamStep(SubspaceStep):
             factor = by_run[id(run)][:, piece].unsqueeze(-1)
             parts = zip(run.items, update.split(run.counts), factor.split(run.counts), strict=True)
             for item, part, own in parts:
-                part.addcmul_(item.rows[:, piece].to(self.dtype), own)
+                part.addcmul_(contiguous_rows(item.rows[:, piece].to(self.dtype)), own)
             run.add_(update, piece.start, alpha)
 
         self.expand(
@@ -151,7 +155,7 @@ def _as_is(function: Any) -> Any:
     return function
 
 
-def _outside(run: Run, inside: Tensor) -> Tensor:
+def _outside(run: Run, inside: Tensor, budget: int) -> Tensor:
     """Squared norm `(count, rows)` of what every row has outside of the subspace."""
-    norms = joined([torch.linalg.vector_norm(item.rows, dim=-1, dtype=inside.dtype) for item in run.items])
+    norms = joined([row_norms(item.rows, inside.dtype, budget) for item in run.items])
     return (norms.square() - inside.square().sum(-1)).clamp(min=0)

@@ -45,19 +45,24 @@ def adamw_step(
             state["exp_avg"] = zeros_beside(parameter, dtype)
             state["exp_avg_sq"] = zeros_beside(parameter, dtype)
     own = [local_part(parameter) for parameter in parameters]
-    first = [local_part(state["exp_avg"]) for state in states]
-    work = [p if p.dtype == m.dtype else p.to(m.dtype) for p, m in zip(own, first, strict=True)]
-    grads = [aligned_part(p.grad, p).to(m.dtype) for p, m in zip(parameters, first, strict=True) if p.grad is not None]
+    moments = [[local_part(state[key]) for state in states] for key in ("exp_avg", "exp_avg_sq")]
+    # In whichever is wider, the parameter or its state: a narrow state must not round the parameter.
+    dtypes = [torch.promote_types(p.dtype, m.dtype) for p, m in zip(own, moments[0], strict=True)]
+    stored = [own, *moments]
+    work = [[t.to(dtype) for t, dtype in zip(tensors, dtypes, strict=True)] for tensors in stored]
+    grads = [
+        aligned_part(p.grad, p).to(dtype) for p, dtype in zip(parameters, dtypes, strict=True) if p.grad is not None
+    ]
     beta1, beta2 = group["betas"]
     adamw(
-        work,
+        work[0],
         grads,
-        first,
-        [local_part(state["exp_avg_sq"]) for state in states],
+        work[1],
+        work[2],
         [],
         [state["step"] for state in states],
         foreach=False if group["foreach"] is False else None,
-        fused=True if group["foreach"] is not False and _fusible(work, grads, first) else None,
+        fused=True if group["foreach"] is not False and _fusible(*work, grads) else None,
         amsgrad=False,
         beta1=beta1,
         beta2=beta2,
@@ -66,9 +71,10 @@ def adamw_step(
         eps=group["eps"],
         maximize=group["maximize"],
     )
-    for parameter, value in zip(own, work, strict=True):
-        if value is not parameter:
-            parameter.copy_(value)
+    for kept, computed in zip(stored, work, strict=True):
+        for target, value in zip(kept, computed, strict=True):
+            if value is not target:
+                target.copy_(value)
 
 
 def _fusible(*lists: Sequence[Tensor]) -> bool:

@@ -11,7 +11,15 @@ from eigenhub.optim.adamw import compute_dtype_of, state_dtype_of
 from eigenhub.optim.auon_step import AuonStep
 from eigenhub.optim.base import MatrixOptimizer
 from eigenhub.optim.brake import MAX_GAMMA
-from eigenhub.optim.options import MATRIX, check_choice, check_count, check_range, dtype_name
+from eigenhub.optim.options import (
+    MATRIX,
+    check_choice,
+    check_count,
+    check_flags,
+    check_orthogonalised,
+    check_range,
+    dtype_name,
+)
 from eigenhub.optim.sharding import first_flattened, zeros_beside
 
 
@@ -114,13 +122,14 @@ class AuON(MatrixOptimizer):
     def _check_group(self, group: dict[str, Any]) -> None:
         check_choice(group, "variant", VARIANTS)
         check_choice(group, "adjust_lr", ADJUSTMENTS)
-        check_choice(group, "ns_dtype", (None, "float32", "bfloat16", "float16", "float64"))
-        check_range(group, "momentum", 0.0, 1.0, open_end=True)  # at 1 the buffer would never move
+        check_orthogonalised(group, least_steps=0)
+        check_flags(group, "nesterov", "per_matrix", "allow_flat")
         check_range(group, "norm_eps", 0.0)
-        check_count(group, "ns_steps", 0)
         check_count(group, "min_ndim", 0)
         if group["gamma"] is not None:
             check_range(group, "gamma", 0.0, MAX_GAMMA)
+        if group["variant"] == "rms" and group["ns_steps"]:
+            raise ValueError("`variant='rms'` is defined without Newton-Schulz iterations: set `ns_steps=0`")
         if group["adjust_lr"] == "match_rms_adamw" and group["variant"] == "package" and group["ns_steps"] == 0:
             raise ValueError(
                 "`adjust_lr='match_rms_adamw'` needs updates of known size: not the plain package variant"

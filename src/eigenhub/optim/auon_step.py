@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eigenhub.linalg.newton_schulz import newton_schulz
 from eigenhub.optim.adamw import compute_dtype_of
-from eigenhub.optim.brake import SERIES_BELOW, log_rms_cosh
+from eigenhub.optim.brake import SERIES, log_rms_cosh, series_terms
 from eigenhub.optim.sharding import (
     aligned_part,
     gathered,
@@ -55,13 +55,13 @@ class AuonStep:
         own = [local_part(parameter) for parameter in self.parameters]
         directions = self._mixed()
         if self.hybrid:
-            directions = [self._orthogonalised(d, p) for d, p in zip(directions, self.parameters, strict=True)]
+            directions = self._orthogonalised(directions)
         counts = [d.shape[0] if self.group["per_matrix"] and d.ndim == 3 else 1 for d in directions]
         self.owners = [p for p, count in zip(self.parameters, counts, strict=True) for _ in range(count)]
         self.units = self._split(directions)
         coefficients = torch.zeros(0)
         if self.units:  # a process may hold no matrix of a stack
-            coefficients = self._coefficients(self._squares(self.units, self.owners).sqrt())
+            coefficients = self._coefficients(self._across(_squares(self.units), self.owners).sqrt())
         if self.group["weight_decay"]:
             torch._foreach_mul_(own, 1 - self.lr * self.group["weight_decay"])
         for target, unit, coefficient in zip(self._split(own), self.units, coefficients, strict=True):
@@ -80,24 +80,35 @@ class AuonStep:
             torch._foreach_copy_(buffers, work)
         return list(torch._foreach_lerp(grads, work, keep)) if self.group["nesterov"] else work
 
-    def _orthogonalised(self, direction: Tensor, parameter: Tensor) -> Tensor:
-        """What Newton-Schulz makes of a direction; a split matrix is gathered for it."""
-        if direction.ndim < 2:
-            return direction
+    def _orthogonalised(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """What Newton-Schulz makes of the directions: equal ones as one stack on accelerators; split ones are gathered."""
+        results = list(directions)
+        stacks: dict[Any, list[int]] = {}
+        for i, (direction, parameter) in enumerate(zip(directions, self.parameters, strict=True)):
+            if direction.ndim < 2:
+                continue
+            if is_sharded(parameter):
+                results[i] = scattered(self._iterated(gathered(direction, parameter)), parameter)
+            else:
+                alike = (direction.shape, direction.dtype) if self._stacks(direction.device) else i
+                stacks.setdefault(alike, []).append(i)
+        for members in stacks.values():
+            polar = self._iterated(torch.stack([directions[i] for i in members]))
+            for i, part in zip(members, polar.unbind(0), strict=True):
+                results[i] = part
+        return results
+
+    def _stacks(self, device: torch.device) -> bool:
+        wanted: bool | None = self.group["foreach"]
+        return device.type != "cpu" if wanted is None else wanted
+
+    def _iterated(self, direction: Tensor) -> Tensor:
         dtype = getattr(torch, self.group["ns_dtype"]) if self.group["ns_dtype"] else None
-        if not is_sharded(parameter):
-            return newton_schulz(direction, self.group["ns_steps"], dtype=dtype)
-        whole = newton_schulz(gathered(direction, parameter), self.group["ns_steps"], dtype=dtype)
-        return scattered(whole, parameter)
+        return newton_schulz(direction, self.group["ns_steps"], dtype=dtype)
 
     def _split(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         single = self.group["per_matrix"]
         return [unit for t in tensors for unit in (t.unbind(0) if single and t.ndim == 3 else [t])]
-
-    def _squares(self, units: Sequence[Tensor], owners: Sequence[Tensor]) -> Tensor:
-        """Squared norm of every unit, over all processes."""
-        norms = torch.stack(torch._foreach_norm(list(units)))
-        return self._across(norms.to(scalar_dtype(norms.device)).square(), owners)
 
     def _coefficients(self, norms: Tensor) -> Tensor:
         """The factor of every unit, without the step size, as one vector: no number travels to the host."""
@@ -120,15 +131,16 @@ class AuonStep:
         return factors
 
     def _brake(self, norms: Tensor, sizes: Tensor, entries: list[int]) -> Tensor:
-        r"""$\rho$ of every unit; the pass over the entries is left out where $\gamma^2 / N$ is negligible."""
+        r"""$\rho$ of every unit; large ones need a few terms of the series of $\sinh^2$, not a $\sinh$ of every entry."""
         scale = self.gamma / (norms + self.group["norm_eps"])
-        excess = (scale * norms).square()  # the series: sum of (gamma x)^2
-        seen = [i for i, count in enumerate(entries) if self.gamma**2 / count >= SERIES_BELOW]
-        if seen:
-            scaled = [self.units[i] * scale[i] for i in seen]
-            torch._foreach_sinh_(scaled)
-            where = torch.tensor(seen).to(norms.device)
-            excess = excess.index_copy(0, where, self._squares(scaled, [self.owners[i] for i in seen]))
+        excess = (scale * norms).square()  # the first term: sum of (gamma x)^2
+        terms = [series_terms(count, self.gamma) for count in entries]
+        for count in sorted(set(terms) - {1}):
+            members = [i for i, own in enumerate(terms) if own == count]
+            sums = _sinh_squares([self.units[i] * scale[i] for i in members], count)
+            sums = self._across(sums, [self.owners[i] for i in members])
+            where = torch.tensor(members, device=sums.device)
+            excess = excess.index_add(0, where, sums) if count else excess.index_copy(0, where, sums)
         return (1 + excess / sizes).sqrt()
 
     def _rms_brake(self, norms: Tensor, sizes: Tensor) -> Tensor:
@@ -163,3 +175,21 @@ class AuonStep:
             return math.sqrt(max(1.0, rows / columns))
         # A matrix of norm one has a root mean square of 1 / sqrt(N), an orthogonal one of 1 / sqrt(max(R, C)).
         return 0.2 * math.sqrt(max(rows, columns) if self.hybrid else self._entries(owner))
+
+
+def _squares(units: list[Tensor]) -> Tensor:
+    """Squared norm of the part of every unit on this process."""
+    norms = torch.stack(torch._foreach_norm(units))
+    return norms.to(scalar_dtype(norms.device)).square()
+
+
+def _sinh_squares(units: list[Tensor], terms: int) -> Tensor:
+    r"""Sums of $\sinh(y)^2$ over the entries of every unit, or, for a series of `terms`, of all terms but the first."""
+    if terms == 0:
+        return _squares(list(torch._foreach_sinh(units)))
+    powers = units
+    sums = []
+    for factor in SERIES[1:terms]:
+        powers = list(torch._foreach_mul(powers, units))
+        sums.append(factor * _squares(powers))
+    return torch.stack(sums).sum(0)

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from eigenhub.optim.adamw import adamw_step
+from eigenhub.optim.blocks import default_budget
 from eigenhub.optim.layout import MatrixLayout
 from eigenhub.optim.options import ADAMW, check_adamw
-from eigenhub.optim.projection import default_budget
 from eigenhub.optim.sharding import first_flattened
 
 
@@ -45,6 +45,9 @@ class MatrixOptimizer(Optimizer):
         if "_layouts" not in self.__dict__:  # unpickled or copied: __init__ has not run, and only the state travels
             self._prepare()
         super().__setstate__(state)
+        for group in self.param_groups:  # a state that was saved before an option existed
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
         self._had_matrices = [any(p.ndim >= 2 for p in group["params"]) for group in self.param_groups]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -106,20 +109,28 @@ class MatrixOptimizer(Optimizer):
                 loss = closure()
         self._statistics.clear()
         for group, had_matrices in zip(self.param_groups, self._had_matrices, strict=True):
-            parameters = [p for p in group["params"] if p.grad is not None]
-            _refuse_unusual(parameters)
-            lr = float(group["lr"])
-            matrices: list[Tensor] = []
             if self.is_matrix_group(group):
                 self.refuse_flattened(group, had_matrices)
-                matrices = [p for p in parameters if self.takes(p, group)]
-            chosen = set(matrices)
-            others = [p for p in parameters if p not in chosen]
-            if others:
-                adamw_step(others, [self.state[p] for p in others], group, lr)
-            if matrices:
-                self._step_matrices(group, matrices, lr)
+            self.step_parameters(group, [p for p in group["params"] if p.grad is not None])
         return loss
+
+    def step_parameters(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Update some parameters of one group.
+
+        Args:
+            group (`dict`): the group.
+            parameters (`list[Tensor]`): those of its parameters that have gradients.
+        """
+        _refuse_unusual(parameters)
+        lr = float(group["lr"])
+        own = self.is_matrix_group(group)
+        matrices = [p for p in parameters if own and self.takes(p, group)]
+        chosen = set(matrices)
+        others = [p for p in parameters if p not in chosen]
+        if others:
+            adamw_step(others, [self.state[p] for p in others], group, lr)
+        if matrices:
+            self._step_matrices(group, matrices, lr)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; every tensor keeps the dtype it was saved in.

@@ -11,23 +11,28 @@ import math
 import torch
 from torch import Tensor
 
+from eigenhub.optim.sharding import scalar_dtype
+
 
 MAX_GAMMA = 40.0
-# With all entries small the mean of sinh(gamma x)^2 is gamma^2 / N to first order; beyond this the correction is dropped.
-SERIES_BELOW = 1e-6
+# Largest error of the mean of sinh(gamma x)^2 that a shorter way to compute it may have: half of it reaches the brake.
+SERIES_ERROR = 1e-6
+# sinh(y)^2 = y^2 + y^4 / 3 + 2 y^6 / 45 + ...: three terms cost a third of a sinh.
+SERIES = (1.0, 1 / 3, 2 / 45)
 
 
 def brake(x: Tensor, gamma: float = 1.5) -> Tensor:
     r"""$\sqrt{\mathrm{mean}\,\cosh(\gamma x)^2}$, computed as $\sqrt{1 + \mathrm{mean}\,\sinh(\gamma x)^2}$.
 
-    The second form keeps the part above one at any size, where the first one rounds to one.
+    The mean of the second form is small and exact to working precision at any size; the sum and its root are taken in
+    float64, since in float32 the part above one is lost from about ten million entries on.
 
     Args:
         x (`Tensor`): entries in [-1, 1]; half precision is computed in float32.
         gamma (`float`, *optional*, defaults to 1.5): steepness, in [0, 40].
 
     Returns:
-        `Tensor` without dimensions.
+        `Tensor` without dimensions, in float64 (on devices without it in float32).
 
     Example:
 
@@ -39,7 +44,7 @@ def brake(x: Tensor, gamma: float = 1.5) -> Tensor:
     ```
     """
     work = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (1 + (gamma * work).sinh().square().mean()).sqrt()
+    return (1 + (gamma * work).sinh().square().mean().to(scalar_dtype(x.device))).sqrt()
 
 
 def brake_bounds(entries: int, gamma: float = 1.5) -> tuple[float, float]:
@@ -53,6 +58,26 @@ def brake_bounds(entries: int, gamma: float = 1.5) -> tuple[float, float]:
         $\cosh(\gamma / \sqrt N)$, all entries equal, and $\sqrt{1 + \sinh(\gamma)^2 / N}$, a single one.
     """
     return math.cosh(gamma / math.sqrt(entries)), math.sqrt(1 + math.sinh(gamma) ** 2 / entries)
+
+
+def series_terms(entries: int, gamma: float) -> int:
+    r"""How many terms of the series of $\sinh^2$ give the brake of a matrix of unit norm to single precision.
+
+    What they leave out is largest if one entry holds the whole norm.
+
+    Args:
+        entries (`int`): number of entries N.
+        gamma (`float`): steepness.
+
+    Returns:
+        1 (the squared norm, which is known anyway), 2 or 3, or 0 if $\sinh$ itself is needed.
+    """
+    rest = math.sinh(gamma) ** 2
+    for terms, factor in enumerate(SERIES, start=1):
+        rest -= factor * gamma ** (2 * terms)
+        if rest <= SERIES_ERROR * entries:
+            return terms
+    return 0
 
 
 def log_rms_cosh(z: Tensor, gamma: float) -> Tensor:

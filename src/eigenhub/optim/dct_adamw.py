@@ -13,7 +13,7 @@ from eigenhub.optim.base import MatrixOptimizer
 from eigenhub.optim.batching import Item, make_batches
 from eigenhub.optim.error_feedback import ERROR_FEEDBACK, create_error_feedback
 from eigenhub.optim.layout import MatrixLayout
-from eigenhub.optim.options import MATRIX, check_choice, check_count, check_subspace, dtype_name
+from eigenhub.optim.options import MATRIX, check_choice, check_count, check_flags, check_subspace, dtype_name
 
 
 class DCTAdamW(MatrixOptimizer):
@@ -56,15 +56,16 @@ class DCTAdamW(MatrixOptimizer):
             side. Under FSDP2 `"right"` needs no redistribution of wide matrices.
         residual (`str`, *optional*): `"fira"` adds the part of the gradient outside of the subspace, scaled row by row as
             Adam has scaled the inside, at the same memory. Not together with `error_feedback`.
-        per_slot_bias_correction (`bool`, *optional*, defaults to `False`): count steps per column instead of per matrix.
         state_dtype (`torch.dtype` or `str`, *optional*): dtype of the moments; that of the parameter by default.
+        maximize (`bool`, *optional*, defaults to `False`): go up instead of down.
+        per_slot_bias_correction (`bool`, *optional*, defaults to `False`): count steps per column instead of per matrix.
         error_on_nonfinite (`bool`, *optional*, defaults to `False`): raise if a gradient with error feedback is not finite;
             otherwise such a matrix skips the step, with one warning, since the buffer would carry it for ever.
-        maximize (`bool`, *optional*, defaults to `False`): go up instead of down.
         foreach (`bool`, *optional*): `True` stacks equal matrices, `False` treats every matrix alone; by default they are
             stacked on accelerators and share only the transform on a CPU.
         compile (`bool`, *optional*, defaults to `False`): compile what happens inside the subspace.
-        memory_budget (`int`, *optional*): bytes of the largest temporary; 16 MiB on CPUs, 256 MiB elsewhere.
+        memory_budget (`int`, *optional*): bytes of the largest temporary; 16 MiB on CPUs, 256 MiB elsewhere. With error
+            feedback the sum of one gradient and its feedback is held as well.
         algorithm (`str`, *optional*, defaults to `"matrix"`): `"adamw"` makes a group plain AdamW.
 
     Example:
@@ -101,10 +102,10 @@ class DCTAdamW(MatrixOptimizer):
         transform: str = "auto",
         project: str = "auto",
         residual: str | None = None,
-        per_slot_bias_correction: bool = False,
         state_dtype: torch.dtype | str | None = None,
-        error_on_nonfinite: bool = False,
         maximize: bool = False,
+        per_slot_bias_correction: bool = False,
+        error_on_nonfinite: bool = False,
         foreach: bool | None = None,
         compile: bool = False,
         memory_budget: int | None = None,
@@ -119,6 +120,7 @@ class DCTAdamW(MatrixOptimizer):
     def _check_group(self, group: dict[str, Any]) -> None:
         check_subspace(group)
         check_count(group, "update_proj_gap", 1)
+        check_flags(group, "rotate", "per_slot_bias_correction", "error_on_nonfinite", "compile")
         check_choice(group, "error_feedback", (None, *ERROR_FEEDBACK))
         check_choice(group, "residual", (None, "fira"))
         if group["residual"] is not None and group["error_feedback"] is not None:
@@ -128,6 +130,8 @@ class DCTAdamW(MatrixOptimizer):
                 "`residual` is defined for one bias correction per matrix: drop `per_slot_bias_correction`"
             )
 
+    # Inside of a compiled `step` as well: traced through, the writes into views of the transforms come out wrong.
+    @torch.compiler.disable
     def _step_matrices(self, group: dict[str, Any], parameters: list[Tensor], lr: float) -> None:
         items = [self._item(parameter, group) for parameter in parameters]
         torch._foreach_add_([item.state["step"] for item in items], 1)

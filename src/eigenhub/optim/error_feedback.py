@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eigenhub.optim.blocks import add_rows_, matrix_pieces
 from eigenhub.optim.layout import MatrixLayout
 
 
@@ -30,7 +31,7 @@ def quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         comes back exactly.
     """
     padded = _blocks(x)
-    low, high = padded.aminmax(dim=-1)
+    low, high = padded.amin(-1), padded.amax(-1)  # on a CPU far quicker than both at once
     span = high - low
     # A span below the smallest normal number cannot be divided by; such a block is constant to working precision.
     span = torch.where(span < LEVELS * torch.finfo(span.dtype).tiny, 0.0, span)
@@ -70,12 +71,32 @@ def create_error_feedback(state: dict[str, Any], layout: MatrixLayout, extent: t
         state[SPAN_KEY] = layout.per_row(extent, blocks, torch.float32)
 
 
-def read_error_feedback(state: dict[str, Any], layout: MatrixLayout) -> Tensor:
-    """The error feedback of one parameter as `(k, rows, width)`; to be added, not written to."""
-    stored = layout.view(state[KEY])
+def read_error_feedback(state: dict[str, Any], layout: MatrixLayout, piece: slice = slice(None)) -> Tensor:
+    """Rows `piece` of the error feedback of one parameter as `(k, m, width)`; to be added, not written to."""
+    stored = layout.view(state[KEY])[:, piece]
     if stored.dtype != torch.uint8:
         return stored
-    return dequantize(stored, layout.matrix_view(state[LOW_KEY]), layout.matrix_view(state[SPAN_KEY]))
+    low, span = (layout.matrix_view(state[key])[:, piece] for key in (LOW_KEY, SPAN_KEY))
+    return dequantize(stored, low, span)
+
+
+def with_error_feedback(
+    rows: Tensor, state: dict[str, Any], layout: MatrixLayout, dtype: torch.dtype, budget: int
+) -> Tensor:
+    """`rows (k, m, width)` plus the error feedback of one parameter, as a new tensor.
+
+    Args:
+        rows (`Tensor`): the gradient.
+        state (`dict`): state of the parameter.
+        layout (`MatrixLayout`): how it is seen as matrices.
+        dtype (`torch.dtype`): dtype of the sum.
+        budget (`int`): bytes of the pieces in which stored codes are turned into numbers.
+    """
+    total = torch.empty(rows.shape, dtype=dtype, device=rows.device)
+    for piece in matrix_pieces(total, budget):
+        total[:, piece] = read_error_feedback(state, layout, piece)
+        add_rows_(total[:, piece], rows[:, piece], budget)
+    return total
 
 
 def write_error_feedback(state: dict[str, Any], layout: MatrixLayout, rows: Tensor, start: int) -> None:

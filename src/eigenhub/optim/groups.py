@@ -55,11 +55,11 @@ def build_param_groups(
     model: nn.Module,
     rank: int | float | None = None,
     target_modules: str | Sequence[str] = ALL_LINEAR,
-    exclude: Sequence[str] = ("lm_head",),
+    exclude: str | Sequence[str] = ("lm_head",),
     include_adapters: bool = False,
     lr_aux: float | None = None,
     weight_decay_aux: float | None = None,
-    no_decay: Sequence[str] = (),
+    no_decay: str | Sequence[str] = (),
     matrix_options: Mapping[str, Any] | None = None,
     aux_options: Mapping[str, Any] | None = None,
 ) -> ParamGroups:
@@ -74,13 +74,13 @@ def build_param_groups(
         target_modules (`str` or `Sequence[str]`, *optional*, defaults to `"all-linear"`): all of the above; or names of
             modules (`"q_proj"`, also `"layers.0.q_proj"`) or of stacked parameters; or a regular expression for the whole
             name. A name or expression that matches nothing is an error.
-        exclude (`Sequence[str]`, *optional*, defaults to `("lm_head",)`): names of modules that are not projected.
+        exclude (`str` or `Sequence[str]`, *optional*, defaults to `("lm_head",)`): names of modules that are not projected.
         include_adapters (`bool`, *optional*, defaults to `False`): treat LoRA factors and the like as matrices too.
         lr_aux (`float`, *optional*): step size of the AdamW groups; by default the same as for matrices, which is right for
             [`DCTAdamW`] and far too large for [`Trion`] and [`AuON`].
         weight_decay_aux (`float`, *optional*): weight decay of the AdamW groups; by default that of the optimizer.
-        no_decay (`Sequence[str]`, *optional*, defaults to `()`): names of modules whose AdamW parameters are not decayed,
-            beside all vectors.
+        no_decay (`str` or `Sequence[str]`, *optional*, defaults to `()`): names of modules whose AdamW parameters are not
+            decayed, beside all vectors.
         matrix_options (`Mapping[str, Any]`, *optional*): further options of the matrix groups.
         aux_options (`Mapping[str, Any]`, *optional*): further options of the AdamW groups.
 
@@ -155,7 +155,10 @@ def _targets(
     if target_modules == ALL_LINEAR:
         return {p for _, p in possible}
     if isinstance(target_modules, str):
-        pattern = re.compile(target_modules)
+        try:
+            pattern = re.compile(target_modules)
+        except re.error as error:
+            raise ValueError(f"`target_modules` {target_modules!r} is no regular expression: {error}") from error
         found = {p for name, p in possible if pattern.fullmatch(_module(name)) or pattern.fullmatch(name)}
         if not found:
             raise ValueError(f"`target_modules` {target_modules!r} matches no matrix of the model")
@@ -173,7 +176,7 @@ def _module(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _named(name: str, wanted: Sequence[str]) -> bool:
+def _named(name: str, wanted: str | Sequence[str]) -> bool:
     """Whether one of the names is that of the parameter or of a module it lies in, or ends either of them."""
     inside = f".{name}."
-    return any(f".{part}." in inside for part in wanted)
+    return any(f".{part}." in inside for part in ([wanted] if isinstance(wanted, str) else wanted))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.optim import Optimizer
 
-from eigenhub.optim.basis import get_basis
+from eigenhub.optim.bases import get_basis
 from eigenhub.optim.sharding import local_part
 
 

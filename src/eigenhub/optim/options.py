@@ -2,7 +2,7 @@
 """Checks of the options of a parameter group, with the offending value and the allowed ones in the message."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from eigenhub.optim.layout import PROJECTIONS
 MATRIX = "matrix"
 ADAMW = "adamw"
 ALGORITHMS = (MATRIX, ADAMW)
+NS_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def check_choice(group: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> None:
@@ -28,10 +29,17 @@ def check_range(
     group: Mapping[str, Any], name: str, low: float, high: float = math.inf, open_end: bool = False
 ) -> None:
     """Raise `ValueError` unless `low <= group[name] <= high` (`< high` with `open_end`)."""
-    value = float(group[name])
-    if not (low <= value < high if open_end else low <= value <= high):
+    value = _number(group[name])
+    if not (low <= value < high if open_end else low <= value <= high):  # also if it is not a number
         brackets = f"[{low}, {high}{')' if open_end or high == math.inf else ']'}"
         raise ValueError(f"`{name}` must lie in {brackets}, got {group[name]!r}")
+
+
+def check_flags(group: Mapping[str, Any], *names: str) -> None:
+    """Raise `ValueError` unless each of these options is `True` or `False`: any string would count as true."""
+    for name in names:
+        if not isinstance(group[name], bool):
+            raise ValueError(f"`{name}` must be True or False, got {group[name]!r}")
 
 
 def check_count(group: Mapping[str, Any], name: str, low: int) -> None:
@@ -58,10 +66,12 @@ def check_adamw(group: Mapping[str, Any]) -> None:
     check_range(group, "lr", 0.0)
     check_range(group, "weight_decay", 0.0)
     check_range(group, "eps", 0.0)
-    if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-        raise ValueError(f"`betas` must be two numbers in [0, 1), got {group['betas']!r}")
+    betas = group["betas"]
+    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(0 <= _number(beta) < 1 for beta in betas):
+        raise ValueError(f"`betas` must be two numbers in [0, 1), got {betas!r}")
     check_choice(group, "state_dtype", (None, *STATE_DTYPES))
     check_choice(group, "foreach", (None, True, False))
+    check_flags(group, "maximize")
     if group["memory_budget"] is not None:
         check_count(group, "memory_budget", 1)
 
@@ -75,6 +85,22 @@ def check_subspace(group: Mapping[str, Any]) -> None:
     check_choice(group, "project", PROJECTIONS)
 
 
+def check_orthogonalised(group: Mapping[str, Any], least_steps: int) -> None:
+    """The options of a momentum that goes through Newton-Schulz iterations."""
+    check_range(group, "momentum", 0.0, 1.0, open_end=True)  # at 1 the buffer would never move
+    check_count(group, "ns_steps", least_steps)
+    check_choice(group, "ns_dtype", (None, *NS_DTYPES))
+    check_flags(group, "transposed")
+
+
 def dtype_name(dtype: torch.dtype | str | None) -> str | None:
     """`torch.float32` or `"float32"` as `"float32"`, which a saved state or a JSON file can hold."""
     return str(dtype).removeprefix("torch.") if dtype is not None else None
+
+
+def _number(value: Any) -> float:
+    """`value` as a float, NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

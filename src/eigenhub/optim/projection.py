@@ -10,18 +10,7 @@ import torch
 from torch import Tensor
 
 from eigenhub.optim.basis import Basis
-
-
-def default_budget(device: torch.device) -> int:
-    """Bytes of one full-width temporary: small enough on a CPU to be reused by the allocator, large enough to fill a GPU."""
-    return 2**24 if device.type == "cpu" else 2**28
-
-
-def row_pieces(rows: int, row_bytes: int, budget: int) -> Iterator[slice]:
-    """Slices of `rows` whose full-width temporaries stay within `budget` bytes; one empty slice for no rows."""
-    step = max(1, budget // max(1, row_bytes))
-    for start in range(0, max(1, rows), step):
-        yield slice(start, min(start + step, rows))
+from eigenhub.optim.blocks import block_budget, row_pieces
 
 
 def choose_and_project(
@@ -71,7 +60,7 @@ def expand_run(basis: Basis, coefficients: Tensor, indices: Tensor, budget: int)
     count, rows, _ = coefficients.shape
     row_bytes = count * basis.n * basis.dtype.itemsize
     if basis.blockwise:  # so that the caller finds the rows in cache
-        budget = min(budget, basis.block_rows * row_bytes)
+        budget = block_budget(budget, basis.device)
     for piece in row_pieces(rows, row_bytes, budget):
         yield piece, basis.synthesise(coefficients[:, piece], indices)
 

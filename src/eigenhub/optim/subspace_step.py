@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eigenhub.linalg.dct import top_columns
 from eigenhub.optim.adamw import compute_dtype_of
-from eigenhub.optim.basis import get_basis
+from eigenhub.optim.bases import get_basis
 from eigenhub.optim.batching import Batch, Run
 from eigenhub.optim.projection import choose_and_project, expand_run, project_run
 from eigenhub.optim.sharding import local_part

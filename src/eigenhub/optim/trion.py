@@ -1,42 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orthogonalised low-rank momentum whose subspace is chosen among cosines (Trion)."""
 
-import math
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from eigenhub.linalg.newton_schulz import COEFFICIENTS, newton_schulz, newton_schulz_factor
+from eigenhub.linalg.newton_schulz import COEFFICIENTS
 from eigenhub.optim.adamw import compute_dtype_of, state_dtype_of
 from eigenhub.optim.base import MatrixOptimizer
-from eigenhub.optim.batching import Item, Run, make_batches
-from eigenhub.optim.options import MATRIX, check_choice, check_count, check_range, check_subspace, dtype_name
-from eigenhub.optim.subspace_step import SubspaceStep
-
-
-SCALES = ("spectral", "none", "match_rms_adamw", "dion")
-
-
-def shape_scale(scale: str, rows: int, columns: int) -> float:
-    """Factor of the step size for a weight that maps `columns` inputs to `rows` outputs.
-
-    Args:
-        scale (`str`): `"spectral"` sqrt(max(1, R/C)); `"none"` 1; `"match_rms_adamw"` 0.2 sqrt(max(R, C)); `"dion"`
-            sqrt(R/C).
-        rows (`int`): R, outputs.
-        columns (`int`): C, inputs.
-    """
-    if scale == "spectral":
-        return math.sqrt(max(1.0, rows / columns))
-    if scale == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(rows, columns))
-    if scale == "dion":
-        return math.sqrt(rows / columns)
-    if scale == "none":
-        return 1.0
-    raise ValueError(f"`scale` must be one of {', '.join(SCALES)}, got {scale!r}")
+from eigenhub.optim.batching import Item, make_batches
+from eigenhub.optim.blocks import add_rows_
+from eigenhub.optim.options import MATRIX, check_choice, check_flags, check_orthogonalised, check_subspace, dtype_name
+from eigenhub.optim.trion_step import SCALES, TrionStep
 
 
 class Trion(MatrixOptimizer):
@@ -132,24 +109,25 @@ class Trion(MatrixOptimizer):
 
     def _check_group(self, group: dict[str, Any]) -> None:
         check_subspace(group)
-        check_range(group, "momentum", 0.0, 1.0, open_end=True)
+        check_orthogonalised(group, least_steps=1)
         check_choice(group, "scale", SCALES)
-        check_count(group, "ns_steps", 1)
         check_choice(group, "ns_coefficients", tuple(COEFFICIENTS))
-        check_choice(group, "ns_dtype", (None, "float32", "bfloat16", "float16", "float64"))
+        check_flags(group, "rank_rms_correction")
 
+    # Inside of a compiled `step` as well: traced through, the writes into views of the transforms come out wrong.
+    @torch.compiler.disable
     def _step_matrices(self, group: dict[str, Any], parameters: list[Tensor], lr: float) -> None:
-        items = [self._item(parameter, group) for parameter in parameters]
+        budget = self._budget(group, parameters[0].device)
+        items = [self._item(parameter, group, budget) for parameter in parameters]
 
         def key(item: Item) -> tuple[Any, ...]:
             return (compute_dtype_of(item.parameter), item.state["indices"].shape[-1])
 
-        budget = self._budget(group, parameters[0].device)
         cells = budget // compute_dtype_of(parameters[0]).itemsize
         for batch in make_batches(items, key, cells, group["foreach"]):
             TrionStep(self, group, batch, lr, budget).run()
 
-    def _item(self, parameter: Tensor, group: dict[str, Any]) -> Item:
+    def _item(self, parameter: Tensor, group: dict[str, Any], budget: int) -> Item:
         state = self.state[parameter]
         layout = self._layout(parameter, group["project"])
         gradient = layout.view(cast(Tensor, parameter.grad))
@@ -162,56 +140,6 @@ class Trion(MatrixOptimizer):
         buffer = layout.view(state["momentum_buffer"])
         dtype = compute_dtype_of(parameter)
         sign = -1 if group["maximize"] else 1
-        if buffer.dtype == dtype:
-            rows = buffer.add_(gradient, alpha=sign)
-        else:  # in the buffer's own precision the sum would lose small gradients
-            rows = torch.add(buffer.to(dtype), gradient, alpha=sign)
+        # In the buffer's own precision, if that is half, the sum would lose small gradients.
+        rows = add_rows_(buffer.to(dtype), gradient, budget, sign)
         return Item(parameter, state, layout, rows, fresh)
-
-
-class TrionStep(SubspaceStep):
-    """One step of one batch; the rows of its items are momentum plus gradient."""
-
-    def run(self) -> None:
-        """Update state and parameters."""
-        if not self.batch.runs:
-            return
-        self.project(choose=True)
-        directions = self._orthogonalised()
-        if self.optimizer.collect_statistics:
-            self.collect(directions, self.lr, first=self.batch.items[0].fresh)
-        self.expand(self.inside, self._keep_momentum)
-        self.decay()
-        self.expand(directions, self._add)
-
-    def _orthogonalised(self) -> list[Tensor]:
-        steps, coefficients = self.group["ns_steps"], self.group["ns_coefficients"]
-        if self.batch.sharding is None:
-            dtype = getattr(torch, self.group["ns_dtype"]) if self.group["ns_dtype"] else None
-            return [newton_schulz(b, steps, coefficients, dtype) for b in self.inside]
-        # Rows lie on several processes: their Gram matrix is all that has to be known in common.
-        gram = self.batch.sum_(torch.cat([b.mT @ b for b in self.inside]))
-        factors = self.per_run(newton_schulz_factor(gram, steps, coefficients))
-        return [b @ factor for b, factor in zip(self.inside, factors, strict=True)]
-
-    def _keep_momentum(self, run: Run, piece: slice, inside: Tensor) -> None:
-        for item, part in zip(run.items, inside.split(run.counts), strict=True):
-            stored = item.layout.view(item.state["momentum_buffer"])[:, piece]
-            rows = item.rows[:, piece]
-            if stored.data_ptr() == rows.data_ptr() and stored.dtype == rows.dtype:
-                stored.add_(part, alpha=self.group["momentum"] - 1)
-            else:
-                stored.copy_(rows.add(part, alpha=self.group["momentum"] - 1))
-
-    def _add(self, run: Run, piece: slice, update: Tensor) -> None:
-        for item, part in zip(run.items, update.split(run.counts), strict=True):
-            item.layout.add_(item.parameter, part, piece.start, -self.lr * self._scale(item))
-
-    def _scale(self, item: Item) -> float:
-        rows, columns = item.layout.shape[-2:]
-        if self.group["transposed"]:
-            rows, columns = columns, rows
-        scale = shape_scale(self.group["scale"], rows, columns)
-        if self.group["rank_rms_correction"]:
-            scale /= math.sqrt(self.indices.shape[-1] / min(rows, columns))
-        return scale

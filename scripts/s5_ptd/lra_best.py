@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights that were best on the validation data, in a folder of their own beside the run."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class BestWeights:
+    """
+    Keeps the weights of the evaluation with the best figure.
+
+    Args:
+        folder (`Path`): where they are kept. All processes read there, the main one writes.
+        first_step (`int`):
+            Steps already done by the run that is continued. What was kept after that is forgotten: the run repeats those
+            evaluations, or goes another way.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self.weights, self.note = folder / "model.safetensors", folder / "best.json"
+        self.best: float | None = None
+        if not self.note.is_file():
+            return
+        kept = json.loads(self.note.read_text())
+        if kept["step"] > first_step:
+            shutil.rmtree(folder)
+        else:
+            self.best = score(kept)
+
+    def offer(self, row: Mapping[str, float], state: Mapping[str, Tensor]) -> None:
+        """Keeps the state if no earlier one was as good."""
+        figure = score(row)
+        if figure is None or (self.best is not None and figure <= self.best):
+            return
+        self.best = figure
+        self.weights.parent.mkdir(exist_ok=True)
+        unfinished = self.weights.with_suffix(".tmp")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, unfinished)
+        os.replace(unfinished, self.weights)
+        self.note.write_text(json.dumps(dict(row)) + "\n")
+
+    def load_into(self, model: nn.Module) -> int | None:
+        """Puts them into a model; returns their step, `None` if nothing was kept."""
+        if not self.note.is_file():
+            return None
+        model.load_state_dict(load_file(self.weights))
+        return json.loads(self.note.read_text())["step"]
+
+
+def score(row: Mapping[str, float]) -> float | None:
+    """What a row of the metrics is ranked by: accuracy, or minus the error of a regression."""
+    if "validation_accuracy" in row:
+        return row["validation_accuracy"]
+    return -row["validation_rmse"] if "validation_rmse" in row else None

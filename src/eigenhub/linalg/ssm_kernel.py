@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Convolution kernels of diagonal state-space models, $K_l = 2\,\mathrm{Re} \sum_n c_n \bar\lambda_n^l$.
+
+Complex numbers are pairs of real ones in a last dimension of two, as in [`eigenhub.linalg.scan`]. The factor 2 stands for
+the conjugate of each state.
+"""
+
+import torch
+from torch import Tensor
+
+from eigenhub.linalg.discretization import METHODS, discretize, dss_factor
+from eigenhub.linalg.powers import complex_product, power_table, wide_dtype
+
+
+KERNEL_METHODS = (*METHODS, "dss")
+KERNEL_BACKENDS = ("two_level", "reference")
+
+
+def s4d_kernel(
+    lambda_re: Tensor,
+    lambda_im: Tensor,
+    coefficient: Tensor,
+    step: Tensor,
+    length: int,
+    *,
+    method: str = "zoh",
+    rate: float = 1.0,
+    backend: str = "two_level",
+) -> Tensor:
+    r"""Kernel of S4D, $K_l = 2\,\mathrm{Re}\sum_n C_n \bar B_n \bar\lambda_n^l$ for $l = 0, \dots, L - 1$.
+
+    Args:
+        lambda_re (`Tensor` of shape `(channels, states)`): real parts of the continuous eigenvalues.
+        lambda_im (`Tensor` of shape `(channels, states)`): imaginary parts; the conjugates are implied.
+        coefficient (`Tensor` of shape `(..., channels, states, 2)`): product $B_n C_n$ as pairs; leading dimensions are
+            several outputs of the same states, for example of the two directions.
+        step (`Tensor` of shape `(channels,)` or `(channels, states)`): $\Delta$.
+        length (`int`): L, at least 1. There is no longest length, and nothing is truncated.
+        method (`str`, *optional*, defaults to `"zoh"`): `"zoh"` or `"bilinear"` as in [`discretize`], or `"dss"`, whose
+            powers are normalised over l by a softmax, without the factor 2; that kernel depends on L.
+        rate (`float`, *optional*, defaults to 1.0): multiplies the step; 2 for input at half the rate of training.
+        backend (`str`, *optional*, defaults to `"two_level"`): `"two_level"` ([`diagonal_kernel`]) or `"reference"`
+            ([`diagonal_kernel_reference`]).
+
+    Returns:
+        `Tensor` of shape `(..., channels, length)`, in the dtype of `coefficient`, at least float32. Exponents are taken in
+        float64.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg.hippo import s4d_init
+    >>> from eigenhub.linalg.ssm_kernel import s4d_kernel
+    >>> values = s4d_init("lin", 8)[None]
+    >>> s4d_kernel(values.real, values.imag, torch.ones(1, 4, 2), torch.tensor([0.01]), 100).shape
+    torch.Size([1, 100])
+    ```
+
+    Reference: Gu et al., "On the Parameterization and Initialization of Diagonal State Space Models" (arXiv 2206.11893),
+    section 3.3. `"dss"`: Gupta et al., "Diagonal State Spaces are as Effective as Structured State Spaces" (arXiv
+    2203.14343).
+    """
+    check_choice("method", method, KERNEL_METHODS)
+    check_choice("backend", backend, KERNEL_BACKENDS)
+    step = step.unsqueeze(-1) if step.ndim == lambda_re.ndim - 1 else step
+    wide = wide_dtype(lambda_re.dtype, lambda_re.device)
+    lambda_re, lambda_im, step = lambda_re.to(wide), lambda_im.to(wide), step.to(wide) * rate
+    if method == "dss":
+        lbar_re, lbar_im, gain_re, gain_im = dss_factor(lambda_re, lambda_im, step, length)
+    else:
+        lbar_re, lbar_im, gain_re, gain_im = discretize(lambda_re, lambda_im, step, method)
+    c_re, c_im = coefficient.to(wide).unbind(-1)
+    scaled = torch.stack(complex_product(c_re, c_im, gain_re, gain_im), dim=-1)
+    compute = diagonal_kernel if backend == "two_level" else diagonal_kernel_reference
+    dtype = torch.promote_types(coefficient.dtype, torch.float32)
+    return compute(torch.stack([lbar_re, lbar_im], dim=-1), scaled, length, dtype)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def diagonal_kernel(lbar: Tensor, coefficient: Tensor, length: int, dtype: torch.dtype | None = None) -> Tensor:
+    r"""$K_l = 2\,\mathrm{Re}\sum_n c_n \bar\lambda_n^l$, $l = 0, \dots, L - 1$, by a two-level Vandermonde product.
+
+    With $l = mT + t$ and $T \approx \sqrt L$ the kernel is one real matrix product per channel of
+    $c_n \bar\lambda_n^{mT}$ and $\bar\lambda_n^t$: $O(HN\sqrt L)$ powers and memory instead of $O(HNL)$. Exact, not an
+    approximation.
+
+    Args:
+        lbar (`Tensor` of shape `(channels, states, 2)`): discrete eigenvalues; powers are taken in float64.
+        coefficient (`Tensor` of shape `(..., channels, states, 2)`): product of input and output maps; leading dimensions
+            (several outputs, or the states of a batch) share the powers.
+        length (`int`): L, at least 1.
+        dtype (`torch.dtype`, *optional*): dtype of the product and of the result, by default that of `coefficient`, at
+            least float32.
+
+    Returns:
+        `Tensor` of shape `(..., channels, length)`, differentiable.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg.ssm_kernel import diagonal_kernel
+    >>> diagonal_kernel(torch.tensor([[[0.5, 0.0]]]), torch.tensor([[[1.0, 0.0]]]), 4)
+    tensor([[2.0000, 1.0000, 0.5000, 0.2500]])
+    ```
+    """
+    check_kernel(lbar, coefficient, length)
+    dtype = torch.promote_types(coefficient.dtype, torch.float32) if dtype is None else dtype
+    wide = wide_dtype(dtype, lbar.device)
+    inner = 1 << (length - 1).bit_length() // 2  # a power of two near the square root
+    outer = -(-length // inner)
+    lbar_re, lbar_im = lbar.to(wide).unbind(-1)
+    powers = power_table(lbar_re, lbar_im, inner + 1)  # [channels, states, inner + 1]
+    strides = power_table(powers[0][..., inner], powers[1][..., inner], outer)
+    c_re, c_im = coefficient.to(wide).unsqueeze(-2).unbind(-1)
+    left_re, left_im = complex_product(c_re, c_im, *strides)  # [..., channels, states, outer]
+    left = torch.cat([2 * left_re, -2 * left_im], dim=-2).to(dtype)
+    right = torch.cat(powers, dim=-2)[..., :inner].to(dtype)
+    return _fold(left, right)[..., :length]
+
+
+def _fold(left: Tensor, right: Tensor) -> Tensor:
+    """`left.mT @ right` with the leading dimensions of `left` as further rows, so that `right` is not repeated."""
+    *lead, channels, width, outer = left.shape
+    rows = left.reshape(-1, channels, width, outer).permute(1, 0, 3, 2).reshape(channels, -1, width)
+    with torch.autocast(left.device.type, enabled=False):
+        product = torch.bmm(rows, right)
+    return product.reshape(channels, -1, outer * right.shape[-1]).movedim(1, 0).reshape(*lead, channels, -1)
+
+
+def check_kernel(lbar: Tensor, coefficient: Tensor, length: int) -> None:
+    """Raise `ValueError` for what no kernel can be made of."""
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ValueError(f"`length` must be an integer of at least 1, got {length!r}")
+    if lbar.ndim != 3 or lbar.shape[-1] != 2:
+        raise ValueError(f"`lbar` must have shape (channels, states, 2), got {tuple(lbar.shape)}")
+    if coefficient.shape[-3:] != lbar.shape:
+        wanted = ", ".join(map(str, lbar.shape))
+        raise ValueError(f"`coefficient` must have shape (..., {wanted}), got {tuple(coefficient.shape)}")
+
+
+def diagonal_kernel_reference(
+    lbar: Tensor, coefficient: Tensor, length: int, dtype: torch.dtype | None = None
+) -> Tensor:
+    r"""The definition of [`diagonal_kernel`]: the whole Vandermonde matrix in complex numbers, $O(HNL)$ memory.
+
+    Args:
+        lbar (`Tensor` of shape `(channels, states, 2)`): discrete eigenvalues, not 0; all arithmetic is in its dtype.
+        coefficient (`Tensor` of shape `(..., channels, states, 2)`): product of input and output maps.
+        length (`int`): L, at least 1.
+        dtype (`torch.dtype`, *optional*): dtype of the result, by default that of `coefficient`.
+
+    Returns:
+        `Tensor` of shape `(..., channels, length)`.
+    """
+    check_kernel(lbar, coefficient, length)
+    values, c = torch.view_as_complex(lbar.contiguous()), torch.view_as_complex(coefficient.contiguous())
+    steps = torch.arange(length, device=lbar.device)
+    vandermonde = values.unsqueeze(-1).log().mul(steps).exp()
+    kernel = 2 * torch.einsum("...hn,hnl->...hl", c.to(values.dtype), vandermonde).real
+    return kernel.to(coefficient.dtype if dtype is None else dtype)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stamp of a store: a small JSON file that says whose vectors it holds and how they stand there."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eigenhub.models.bt2.index_backend import Layout
+from eigenhub.models.bt2.index_identity import EncoderIdentity, as_identity
+
+
+STAMP_FILE = "stamp.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class IndexStamp:
+    """
+    What a store says about itself.
+
+    Args:
+        backend (`str`): `"faiss"` or `"lancedb"`.
+        generations (`tuple[EncoderIdentity, ...]`): encoders in the order in which they came; the last is the newest.
+        old_scale (`float`, *optional*, defaults to 1.0): factor of the vectors of all but the newest.
+        normalized_on_entry (`bool`, *optional*, defaults to `False`): whether the old vectors came without unit norm.
+        laid_out (`int`, *optional*, defaults to 1): generations that the index has room for; one less than there are
+            until the first vector of the newest arrives, because its room costs memory.
+        state (`dict[str, Any]`, *optional*, defaults to `{}`): what the backend keeps here.
+    """
+
+    backend: str
+    generations: tuple[EncoderIdentity, ...]
+    old_scale: float = 1.0
+    normalized_on_entry: bool = False
+    laid_out: int = 1
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> EncoderIdentity:
+        """The encoder that items are backfilled to."""
+        return self.generations[-1]
+
+    @property
+    def layout(self) -> Layout:
+        """How the vectors stand in the index."""
+        return Layout(tuple(encoder.dim for encoder in self.generations[: self.laid_out]), self.old_scale)
+
+    def save(self, folder: Path) -> None:
+        """Replace the file in one step, so that no reader and no crash finds half of it."""
+        content = {"format": FORMAT, **asdict(self)}
+        unfinished = folder / f"{STAMP_FILE}.tmp"
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, folder / STAMP_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "IndexStamp":
+        """The stamp of a store."""
+        path = folder / STAMP_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no index: {STAMP_FILE} is missing")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format", None) != FORMAT:
+            raise ValueError(f"{path} was written by another version of this package")
+        generations = tuple(as_identity(encoder) for encoder in content.pop("generations"))
+        return cls(generations=generations, **content)

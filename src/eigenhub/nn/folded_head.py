@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A BT2 head whose changes of basis are fixed matrices: for inference, half precision and export."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eigenhub.nn.basis_head import BasisTransformationHead, BasisTransformationOutput
+
+
+class FoldedHead(nn.Module):
+    r"""A [`BasisTransformationHead`] after training: $z = T_1 e + C\,T_2 f$ by two products, nothing to solve.
+
+    It has no operation that ONNX lacks. Fold in float32 and cast the result; it follows `.to(dtype)`.
+
+    Args:
+        head ([`BasisTransformationHead`]): the trained head; its projections are shared, not copied.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.nn import BasisTransformationHead, FoldedHead
+    >>> head = BasisTransformationHead(16, new_dim=8, old_dim=6, added_dim=2)
+    >>> h = torch.randn(3, 16)
+    >>> torch.allclose(FoldedHead(head)(h).embedding, head(h).embedding, atol=1e-6)
+    True
+    ```
+    """
+
+    added_map: Tensor
+    new_map: Tensor
+
+    def __init__(self, head: BasisTransformationHead) -> None:
+        super().__init__()
+        self.old_dim, self.added = head.old_dim, head.added
+        self.new_projection, self.added_projection = head.new_projection, head.added_projection
+        with torch.no_grad():
+            folded = head.fold()
+        self.register_buffer("added_map", folded.added.contiguous())
+        self.register_buffer("new_map", (head.scale * folded.new).contiguous())
+
+    def forward(self, features: Tensor) -> BasisTransformationOutput:
+        features = features.to(self.new_map.dtype)
+        new = F.normalize(features if self.new_projection is None else self.new_projection(features), dim=-1)
+        embedding = new @ self.new_map.mT
+        if self.added_projection is not None:
+            linear = self.added == "linear"
+            added = self.added_projection(new if linear else features)
+            embedding = embedding + (added if linear else F.normalize(added, dim=-1)) @ self.added_map.mT
+        embedding = F.normalize(embedding, dim=-1)
+        return BasisTransformationOutput(new, embedding[..., : self.old_dim], embedding)
