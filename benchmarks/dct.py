@@ -20,9 +20,10 @@ from eigenhub.linalg import dct, dct_matrix
 from eigenhub.optim import state_numbers
 
 
-RANK = 256
+MODEL, RANK = "llama_350m", 256
+SMALL, SMALL_RANK = "llama_60m", 128
 GALORE_GAP = 200  # galore-torch's default
-GAPS = (1, 10, GALORE_GAP)
+GAPS = (1, 5, 10, GALORE_GAP)
 #: Largest ratios of the transform to a product and to an SVD, by size.
 TRANSFORM_BOUNDS = {2048: (0.2, 0.01)}
 #: First and second contender, and the largest ratio that is accepted.
@@ -87,12 +88,23 @@ def step_times(optimizers: dict[str, Optimizer], rounds: int) -> Seconds:
 
 
 def step_rows(seconds: Seconds, setting: str) -> list[dict]:
-    """Ratios of single steps."""
+    """Ratios of single steps at the size that the project asks something of."""
     return [
         row(f"{name} / {peer}", setting, quickest(seconds, name, peer), bound, rounds=len(seconds[peer]))
         for name, peer, bound in STEPS
         if peer in seconds
     ]
+
+
+def small_rows(rounds: int) -> list[dict]:
+    """The same ratios, without bounds, where matrices and ranks are small and products cost little."""
+    pairs = [(name, peer) for name, peer, bound in STEPS if bound is not None]
+    wanted = {name for pair in pairs for name in pair}
+    weights = layer_shapes(SMALL)
+    makers = {name: make for name, make in available()[0].items() if name in wanted}
+    seconds = step_times({name: make(layer_weights(weights), SMALL_RANK) for name, make in makers.items()}, rounds)
+    setting = f"step on one layer of {SMALL}, r={SMALL_RANK}, float32"
+    return [row(f"{a} / {b}", setting, quickest(seconds, a, b)) for a, b in pairs if b in seconds]
 
 
 def averaged(choosing: list[float], between: list[float], gap: int) -> float:
@@ -103,8 +115,8 @@ def averaged(choosing: list[float], between: list[float], gap: int) -> float:
 def refresh_rows(seconds: Seconds, setting: str) -> list[dict]:
     """DCT-AdamW against GaLore with its SVDs spread over the steps between them.
 
-    The project asks for a tenth. Between two SVDs GaLore costs as much as two steps of DCT-AdamW, so that a tenth is in reach
-    only where subspaces change often; at GaLore's own gap it is not.
+    The project asks for a tenth. An SVD costs as much as some tens of the steps between two of them, so that a tenth is in
+    reach where subspaces change often; at GaLore's own gap even a step that costs nothing to choose is not a tenth.
     """
     if "GaLore with SVDs" not in seconds:
         return []
@@ -140,7 +152,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="smaller and fewer; prints only")
     short = parser.parse_args().short
     torch.set_num_threads(1)
-    model, rank, rounds = ("llama_60m", 64, 4) if short else ("llama_350m", RANK, 20)
+    model, rank, rounds = (SMALL, SMALL_RANK, 4) if short else (MODEL, RANK, 20)
     makers, absent = available()
     if absent:
         print(f"not installed, left out: {', '.join(absent)}")
@@ -154,6 +166,8 @@ def main() -> None:
     setting = f"step on one layer of {model}, r={rank}, float32"
     rows += step_rows(seconds, setting)
     rows += refresh_rows(seconds, setting)
+    if not short:
+        rows += small_rows(rounds)
     rows += byte_rows(optimizers, shapes, rank, f"one layer of {model}, r={rank}, float32")
     packages = [
         "eigenhub",

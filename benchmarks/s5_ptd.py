@@ -2,11 +2,12 @@
 """The scan of S5 and the kernel of S4D against their peers: time of a layer, memory, growth with length, one step.
 
 python benchmarks/s5_ptd.py --jax-python ~/jax/bin/python   # everything, under five minutes on an idle core
-python benchmarks/s5_ptd.py --short                         # short sequences and few rounds, for a quick look; saves nothing
+python benchmarks/s5_ptd.py --short                         # short and few, for a quick look; saves nothing
 
-Every contender runs forward and backward to all parameters and the input, on one thread, in turn with the others; what counts
-is the processor time of its fastest call, which on one thread is the time on an idle machine. `--jax-python` names an interpreter with jax, which may live in an environment of its own;
-s5-pytorch is used if it is installed. A peer that is absent is named and left out.
+Every contender runs forward and backward to all parameters and the input, on one thread, in turn with the others; what
+counts is the processor time of its fastest call, which on one thread is the time on an idle machine. `--jax-python`
+names an interpreter with jax, which may live in an environment of its own; s5-pytorch is used if it is installed. A
+peer that is absent is named and left out.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from eigenhub.linalg.scan import diagonal_ssm, ssm_step
 
 BATCH, FEATURES, STATES = 8, 128, 64
 SHAPE = f"B={BATCH}, H={FEATURES}, P={STATES}"
-ROUNDS = {1024: 15, 4096: 8, 16384: 4}
+ROUNDS = {1024: 10, 4096: 6, 16384: 3}
 S5_BOUNDS, JAX_BOUNDS = {4096: 1 / 3, 16384: 1 / 2}, {4096: 1 / 2.5, 16384: 1 / 2}
 MEMORY_BOUND, KERNEL_BOUND, GROWTH_BOUND, STEP_BOUND = 0.55, 1 / 30, 1.25, 1.2
 LAYERS: dict[str, Callable[[], tuple]] = {

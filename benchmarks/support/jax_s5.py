@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""S5 in JAX, as its paper writes it (appendix H), in a process of its own: it may live in another virtual environment.
+"""S5 in JAX, as the listing of its paper has it, in a process of its own: it may live in another virtual environment.
 
-Reads one job per line as JSON from the standard input and answers each with one line. Knows nothing of eigenhub or torch.
+Reads one job per line as JSON from the standard input and answers each with one line. Knows nothing of eigenhub or
+torch.
 """
 
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One S5 layer under several implementations: forward and backward pass over the same input with the same parameters."""
+"""One S5 layer under several implementations: forward and backward over the same input with the same parameters."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def inputs(batch: int, length: int, features: int) -> tuple[Tensor, Tensor]:
 
 
 def step_of(layer: Callable[[Tensor], Tensor], leaves: list[Tensor], u: Tensor, upstream: Tensor) -> Call:
-    """A call that runs a layer forward and backward to its parameters and its input; it returns output and gradient."""
+    """A call that runs a layer forward and backward to parameters and input; it returns output and input gradient."""
 
     def call() -> tuple[Tensor, Tensor]:
         y = layer(u)
@@ -106,7 +106,7 @@ def s4d_kernel_call(channels: int, states: int, length: int, naive: bool) -> Cal
 
 
 def naive_s4d_layer(features: int, states: int) -> tuple[Callable, list[Tensor]]:
-    """S4D as its official code runs it where its extension is not compiled: the whole Vandermonde matrix, then an FFT."""
+    """S4D as its official code runs it without its compiled extension: the whole Vandermonde matrix, then an FFT."""
     lbar, coefficient = s4d_system(features, states)
 
     def layer(u: Tensor) -> Tensor:

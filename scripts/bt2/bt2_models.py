@@ -49,8 +49,7 @@ def build_model(
     else:
         model = Bt2EmbedderForImageClassification(embedder_config(args, common, old))
     load_backbone(model, args)
-    if args.method == "bt2":
-        start(args, model, old, new, new_model)
+    start(args, model, old, new, new_model)
     if old is not None and args.method != "independent":
         model.set_old_prototypes(class_prototypes(old, labels, num_labels))
     if args.freeze_backbone:
@@ -109,26 +108,35 @@ def load_backbone(model: Bt2TrunkModel, args: argparse.Namespace) -> None:
     owner.backbone.load_state_dict(AutoModel.from_pretrained(args.backbone).state_dict())
 
 
-def start(args: argparse.Namespace, model: nn.Module, old: Tensor, new: Tensor, new_model: nn.Module | None) -> None:
-    """Trunk and projection of the new teacher where they fit, then the bases of Procrustes."""
-    fits = isinstance(new_model, Bt2EmbedderForImageClassification) and _same_backbone(model, new_model)
+def start(
+    args: argparse.Namespace, model: Bt2TrunkModel, old: Tensor | None, new: Tensor | None, new_model: nn.Module | None
+) -> None:
+    """Trunk, projection and classifier of the new teacher where they fit, then for bt2 the bases of Procrustes.
+
+    The baselines start from it only if asked to: their papers know no new teacher.
+    """
+    fits = isinstance(new_model, Bt2EmbedderForImageClassification) and _fits(model, new_model)
     if args.warm_start and not fits:
-        raise ValueError("--warm_start needs a --new_model made by --method independent over the same --backbone")
-    if fits and args.warm_start is not False:
-        warm_start_(model, new_model)  # type: ignore[arg-type]
-    if args.init == "procrustes":
-        model.bt2.head.procrustes_init_(new, old)
+        raise ValueError(
+            "--warm_start needs a --new_model made by --method independent with the same --backbone and sizes"
+        )
+    if isinstance(model, Bt2ForImageClassification):
+        if fits and args.warm_start is not False:
+            warm_start_(model, new_model)  # type: ignore[arg-type]  # what `fits` says
+        if args.init == "procrustes":
+            model.bt2.head.procrustes_init_(new, old)
+    elif args.warm_start:
+        model.load_state_dict(new_model.state_dict(), strict=False)  # type: ignore[union-attr]  # likewise
 
 
-def _same_backbone(model: nn.Module, teacher: nn.Module) -> bool:
-    ours, theirs = model.config.backbone.to_dict(), teacher.config.backbone.to_dict()
-    architecture = ours.keys() - {"dtype", "_name_or_path", "architectures", "id2label", "label2id"}
-    same = all(ours[name] == theirs.get(name) for name in architecture)
-    return (
-        same
-        and model.config.num_labels == teacher.config.num_labels
-        and model.config.pooling == teacher.config.pooling
-    )
+def _fits(model: Bt2TrunkModel, teacher: Bt2EmbedderForImageClassification) -> bool:
+    """Whether a model can start from the weights of an embedder."""
+    ours, theirs = model.config, teacher.config
+    ignored = {"dtype", "_name_or_path", "architectures", "id2label", "label2id"}
+    architecture = [{k: v for k, v in c.backbone.to_dict().items() if k not in ignored} for c in (ours, theirs)]
+    dims = [getattr(ours, "new_dim", getattr(ours, "embedding_dim", None)), theirs.embedding_dim]
+    others = [(c.num_labels, c.pooling) for c in (ours, theirs)]
+    return all(a == b for a, b in (architecture, dims, others))
 
 
 def same_view_teachers(teachers: dict[str, nn.Module | None], pixel_values: Tensor) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ DEFAULTS = {
         "prototype_weight": 5.0,
     },
 }
-BT2_ONLY = ("new_model", "new_vectors", "basis_rank", "new_teacher_weight", "old_match_weight", "warm_start")
+BT2_ONLY = ("basis_rank", "new_teacher_weight", "old_match_weight")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +46,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--added", choices=("normalized", "linear"), default="normalized", help="bt2: %(default)s")
     group.add_argument("--basis_rank", type=positive_int, help="bt2: low-rank changes of basis; default: dense")
     group.add_argument("--init", choices=("procrustes", "random"), default="procrustes", help="bt2: %(default)s")
-    group.add_argument("--warm_start", action=FLAG, help="bt2: start from the new model; default: if it fits")
+    group.add_argument("--warm_start", action=FLAG, help="start from the new model; default: bt2 if it fits, else no")
     group = parser.add_argument_group("teachers")
     group.add_argument("--old_model", help="folder or Hub id; embedded with the embedded data")
-    group.add_argument("--new_model", help="bt2: the independently trained new model, likewise")
+    group.add_argument("--new_model", help="the independently trained new model, likewise")
     group.add_argument("--old_vectors", type=Path, help="file of old vectors by item id instead of --old_model")
     group.add_argument("--new_vectors", type=Path, help="bt2: file of new vectors instead of --new_model")
     group.add_argument(

@@ -29,11 +29,12 @@ def energy(model: str, matrix: str = "", moment: str = "weight", side: str = "au
     """
     from computing import measure
 
-    name, found, captured = measure(model, matrix, moment, side, int(score_norm))
+    found = measure(model, matrix, moment, side, int(score_norm))
+    captured = found.captured
     low, high = captured.chance.aminmax(dim=0)
     return {
         "model": model,
-        "matrix": name,
+        "matrix": found.matrix,
         "shape": list(found.shape),
         "width": captured.width,
         "curves": {kind: curve.tolist() for kind, curve in captured.curves.items()},
@@ -151,9 +152,9 @@ def braking_of(gamma: float, rows: int, columns: int, matrix: str) -> Any:
     return apply_brake(gamma, rows, columns, matrix)
 
 
-def as_rank(value: float) -> int | float:
+def as_rank(value: float | None) -> int | float:
     """From 1 on a number of columns, below it a share; gradio turns 1.0 into 1."""
-    if value <= 0 or (value >= 1 and value != int(value)):
+    if value is None or value <= 0 or (value >= 1 and value != int(value)):
         raise ValueError(f"the rank must be a whole number of columns, or a share of the width below 1, not {value}")
     return int(value) if value >= 1 else float(value)
 

@@ -46,12 +46,17 @@ def apply_brake(gamma: float, rows: int, columns: int, kind: str) -> Braking:
     values = {"momentum": matrix, "AuON": update(AuON, matrix, gamma=gamma, adjust_lr="none")}
     for steps in HYBRID_STEPS:
         options = {"ns_steps": steps, "variant": "package", "gamma": gamma}
-        values[f"Hybrid AuON, k = {steps}"] = update(HybridAuON, matrix, **options)
+        values[hybrid(steps)] = update(HybridAuON, matrix, **options)
     if hasattr(torch.optim, "Muon"):
         shape_factor = max(1.0, rows / columns) ** 0.5
         values["Muon"] = update(torch.optim.Muon, matrix, nesterov=False) / shape_factor
     rho = brake(matrix.double(), gamma).item()
     return Braking(rho, *brake_bounds(rows * columns, gamma), {k: torch.linalg.svdvals(v) for k, v in values.items()})
+
+
+def hybrid(steps: int) -> str:
+    """Name of the hybrid with so many iterations."""
+    return f"Hybrid AuON, k = {steps}"
 
 
 def momentum(kind: str, rows: int, columns: int) -> Tensor:

@@ -93,13 +93,14 @@ def show(
     from computing import BASIS_COLORS, energy_figure, load_model, measure, rank_of, table, verdict
 
     names = list(load_model(model).matrices)
-    name, found, captured = measure(model, matrix if matrix in names else None, moment, side, int(norm))
+    found = measure(model, matrix if matrix in names else None, moment, side, int(norm))
+    captured = found.captured
     rank = rank_of(share / 100, captured.width)
     held = {BASES[kind]: f"{curve[rank - 1].item():.1%}" for kind, curve in captured.curves.items()}
     shape = " x ".join(map(str, found.shape))
     facts = [(label, figure, f"in r = {rank} of {captured.width}") for label, figure in held.items()]
     return (
-        gr.Dropdown(choices=names, value=name, info=f"{shape}, one of {len(names)} weights of linear layers"),
+        gr.Dropdown(choices=names, value=found.matrix, info=f"{shape}, one of {len(names)} weights of linear layers"),
         tiles(facts),
         verdict(captured, rank),
         energy_figure(captured, rank),

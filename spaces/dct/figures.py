@@ -2,10 +2,9 @@
 """Figures of the page, except for the race, which the browser draws."""
 
 from collections.abc import Sequence
-from math import isqrt
 
 import numpy as np
-from braking import MAX_SIDE, Braking
+from braking import HYBRID_STEPS, Braking, hybrid
 from captured import Captured
 from matplotlib.figure import Figure
 from names import BASES
@@ -16,6 +15,8 @@ from eigenhub.optim import brake_bounds
 
 GIB = 2**30
 BASIS_COLORS = dict(zip(BASES, (PALETTE[7], PALETTE[0], PALETTE[4], PALETTE[1], PALETTE[2]), strict=True))
+#: Entries of the largest matrix of the figure of the brake, 4096 x 4096.
+LARGEST = 2**24
 #: What lies below this on a logarithmic axis is drawn here.
 SMALLEST = 1e-9
 
@@ -57,7 +58,7 @@ def memory_figure(records: Sequence[dict]) -> Figure:
 def brake_figure(gamma: float, entries: int, rho: float) -> Figure:
     """How far the brake can be from one, over the size of square matrices, and where this matrix stands."""
     figure, axes = new_figure("Brake − 1, smallest to largest possible", "entries of the matrix")
-    sizes = 4.0 ** np.arange(isqrt(MAX_SIDE) // 2 + 1)
+    sizes = np.geomspace(1, LARGEST, 40)
     bounds = np.array([brake_bounds(int(size), gamma) for size in sizes]) - 1
     low, high = np.maximum(bounds, SMALLEST).T
     axes.fill_between(sizes, low, high, color=PALETTE[0], alpha=0.25, linewidth=0)
@@ -73,25 +74,18 @@ def brake_figure(gamma: float, entries: int, rho: float) -> Figure:
 def singular_figure(braking: Braking) -> Figure:
     """Singular values of the momentum and of every update."""
     figure, axes = new_figure("Singular values of the update", "index")
-    looks = {"momentum": (GREY, 3.2, "-"), "AuON": (PALETTE[4], 1.4, "-"), "Muon": (PALETTE[3], 1.6, "--")}
+    looks = {
+        "momentum": (GREY, 1.0, 3.2, "-"),
+        "AuON": (PALETTE[4], 1.0, 1.4, "-"),
+        "Muon": (PALETTE[3], 1.0, 1.6, "--"),
+    }
+    for k in HYBRID_STEPS:  # the more iterations, the darker
+        looks[hybrid(k)] = (PALETTE[0], 0.2 + 0.8 * k / HYBRID_STEPS[-1], 1.2, "-")
     for name, values in braking.values.items():
-        if name in looks:
-            color, width, line = looks[name]
-        else:  # the more iterations, the darker
-            color, width, line = PALETTE[0], 1.2, "-"
-        alpha = 0.2 + 0.16 * int(name[-1]) if name[-1].isdigit() else 1.0
-        index = range(1, len(values) + 1)
+        color, alpha, width, line = looks[name]
+        look = {"color": color, "alpha": alpha, "linewidth": width, "linestyle": line}
         marker = "o" if len(values) == 1 else None
-        axes.plot(
-            index,
-            values.clamp(min=SMALLEST),
-            color=color,
-            linewidth=width,
-            linestyle=line,
-            alpha=alpha,
-            label=name,
-            marker=marker,
-        )
+        axes.plot(range(1, len(values) + 1), values.clamp(min=SMALLEST), label=name, marker=marker, **look)
     axes.set_yscale("log")
     legend_below(axes, columns=2)
     return figure

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A named matrix and its curves; the most recent ones are kept, so that moving a slider measures nothing anew."""
+"""The curves of a named matrix; the most recent ones are kept, so that moving a slider measures nothing anew."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import gradio as gr
@@ -8,14 +9,29 @@ from captured import Captured, captured_energy
 from language_models import load_model
 from moments import moment_of
 from names import SIDES
-from torch import Tensor
 
 from eigenhub.hub.space_events import shown_to_visitor
 
 
-def measure(model: str | None, matrix: str | None, moment: str, side: str, norm: int) -> tuple[str, Tensor, Captured]:
+@dataclass(frozen=True)
+class Measured:
     """
-    The name of a matrix, the matrix, and its captured energy.
+    What was measured.
+
+    Args:
+        matrix (`str`): name of the weight.
+        shape (`tuple[int, ...]`): its shape.
+        captured (`Captured`): the curves.
+    """
+
+    matrix: str
+    shape: tuple[int, ...]
+    captured: Captured
+
+
+def measure(model: str | None, matrix: str | None, moment: str, side: str, norm: int) -> Measured:
+    """
+    Captured energy of a matrix.
 
     Args:
         model (`str`, *optional*): as for `load_model`.
@@ -33,8 +49,8 @@ def measure(model: str | None, matrix: str | None, moment: str, side: str, norm:
     return _measure(loaded.name, matrix or next(iter(loaded.matrices)), moment, side, norm)
 
 
-@lru_cache(maxsize=16)
-def _measure(model: str, matrix: str, moment: str, side: str, norm: int) -> tuple[str, Tensor, Captured]:
+@lru_cache(maxsize=32)
+def _measure(model: str, matrix: str, moment: str, side: str, norm: int) -> Measured:
     found = moment_of(model, matrix, moment)
     with shown_to_visitor(f"Cannot measure the {moment} of {matrix}"):
-        return matrix, found, captured_energy(found, side, norm)
+        return Measured(matrix, tuple(found.shape), captured_energy(found, side, norm))

@@ -13,8 +13,8 @@ from eigenhub.hub.space_events import BUTTON, PRIVATE, QUEUE, shown_to_visitor
 
 INTRODUCTION = (
     "Numbers that each optimizer keeps for a matrix of N x n entries (n the shorter side, r the rank); embeddings, head and "
-    "vectors are in AdamW throughout. Trion saves computation against Muon and Dion, not memory; **error feedback gives most "
-    "of DCT-AdamW's saving back**, unless it is kept in 8 bits."
+    "vectors are in AdamW throughout. Trion saves computation against Muon and Dion, not memory; **error feedback in 32 bits "
+    "gives most of DCT-AdamW's saving back**, in 8 bits a small part of it."
 )
 HEADERS = ("optimizer", "state, GiB", "of AdamW", "numbers per matrix")
 CHECK_HEADERS = ("optimizer", "by formula, bytes", "in a real optimizer, bytes", "equal")

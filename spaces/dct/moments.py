@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from eigenhub.embedded.python_sources import load_python_sources
+from eigenhub.hub.space import on_gpu
 from eigenhub.hub.space_events import shown_to_visitor
 from eigenhub.training.packing import first_blocks
 
@@ -21,10 +22,10 @@ NUM_GRADIENTS = 20
 BATCH, BLOCK = 8, 128
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def moment_of(model: str, matrix: str, moment: str) -> Tensor:
     """
-    The matrix that the curves are drawn for, in float32.
+    The matrix that the curves are drawn for, in float32 on the CPU.
 
     Args:
         model (`str`): as for `load_model`.
@@ -38,13 +39,20 @@ def moment_of(model: str, matrix: str, moment: str) -> Tensor:
     if moment not in MOMENTS:
         raise gr.Error(f"Choose one of {', '.join(MOMENTS)}, not {moment!r}.")
     if moment == "weight":
-        return loaded.matrices[matrix].detach().float()
+        return loaded.matrices[matrix].detach().float().cpu()
     if not loaded.predicts_text:
         raise gr.Error(f"{loaded.name} is no language model with a tokenizer, so it has no {moment} here.")
-    total = torch.zeros(loaded.matrices[matrix].shape)
     with shown_to_visitor(f"Cannot take gradients of {loaded.name}"):
-        for gradient in gradients(loaded, matrix, 1 if moment == "gradient" else NUM_GRADIENTS):
-            total = MOMENTUM * total + gradient
+        return momentum(model, matrix, 1 if moment == "gradient" else NUM_GRADIENTS)
+
+
+@on_gpu
+def momentum(model: str, matrix: str, count: int) -> Tensor:
+    """Weighted sum of `count` gradients; names go in, because a lent GPU works in a process of its own."""
+    loaded = load_model(model)
+    total = torch.zeros(loaded.matrices[matrix].shape)
+    for gradient in gradients(loaded, matrix, count):
+        total = MOMENTUM * total + gradient
     return total
 
 
@@ -52,7 +60,6 @@ def gradients(loaded: LoadedModel, matrix: str, count: int) -> Iterator[Tensor]:
     """Gradients of the next-token loss on `count` batches of Python's sources with respect to one weight."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded.model.to(device)
-    # Of a model on the GPU the parameters are other tensors than before it was moved.
     weight = loaded.model.get_parameter(matrix)
     block = min(BLOCK, getattr(loaded.model.config, "max_position_embeddings", BLOCK))
     texts = load_python_sources()["train"]["text"]

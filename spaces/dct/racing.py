@@ -53,11 +53,13 @@ class Runner:
         loss = self.model(input_ids=rows, labels=rows, use_cache=False).loss
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.losses.append(loss.item())  # waits for the device
         begin = time.perf_counter()
         for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
             optimizer.step()
             schedule.step()
-        self.losses.append(loss.item())  # waits for the device, so before the clock is read
+        if rows.is_cuda:
+            torch.cuda.synchronize()
         self.optimizer_seconds += time.perf_counter() - begin
         self.model.zero_grad()
 

@@ -24,13 +24,15 @@ def report(
     gap: int,
     left_over: str,
     steps: int,
-    rates: Mapping[str, float],
-    aux_rate: float,
+    rates: Mapping[str, float | None],
+    aux_rate: float | None,
     seed: int = 0,
 ) -> Iterator[list[dict[str, Any]]]:
     """Records of all runs after the first step, about twice a second, and at the end with held-out losses; see `Settings`."""
     if not MIN_STEPS <= steps <= MAX_STEPS:
         raise gr.Error(f"A race has {MIN_STEPS} to {MAX_STEPS} steps, not {steps}.")
+    if aux_rate is None or None in rates.values():
+        raise gr.Error("Give every learning rate a value.")
     settings = Settings(names, bases, int(rank), int(gap), left_over, rates, float(aux_rate))
     due = 0.0
     for runners in race(settings, int(steps), int(seed)):

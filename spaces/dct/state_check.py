@@ -76,10 +76,10 @@ def builders(shapes: Shapes) -> Iterator[tuple[Entry, Callable[..., list[Optimiz
     flat = all(matrix.ndim == 2 for matrix in shapes.matrices)
     for entry in ENTRIES:
         build = BUILDERS.get(entry.optimizer)
-        ours = entry.optimizer in ("dct_adamw", "trion", "auon", "adamw")
+        takes_stacks = entry.optimizer in ("dct_adamw", "trion", "auon", "adamw")
         installed = entry.optimizer != "galore" or find_spec("galore_torch") is not None
         available = entry.optimizer != "muon" or hasattr(torch.optim, "Muon")
-        if build is not None and installed and available and (ours or flat):
+        if build is not None and installed and available and (takes_stacks or flat):
             yield entry, build
 
 

@@ -41,7 +41,8 @@ def classify(
     if not 0 <= amplitude <= 2:
         raise gr.Error(f"The amplitude must be between 0 and 2, got {amplitude}.")
     digit, omega = digit_from_image(image), frequency_of(frequency)
-    named = {init: init for init in INITS} | ({"other": model.strip()} if model.strip() else {})
+    other = (model or "").strip()
+    named = {init: init for init in INITS} | ({"other": other} if other else {})
     answers: dict[str, Any] = {}
     for key, name in named.items():
         classifier = load_classifier(name)
@@ -123,7 +124,9 @@ def generate(
     if temperature < 0:
         raise gr.Error(f"The temperature must not be negative, got {temperature}.")
     with shown_to_visitor("The prompt cannot be continued"):
-        found = write(model.strip() or EMBEDDED_TEXT, prompt, int(max_new_tokens), float(temperature), int(seed))
+        found = write(
+            (model or "").strip() or EMBEDDED_TEXT, prompt, int(max_new_tokens), float(temperature), int(seed)
+        )
     return vars(found)
 
 

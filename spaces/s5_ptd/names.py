@@ -19,4 +19,4 @@ MATRICES = {
     "ptd": "perturbed, A + E (optimised)",
     "lowrank": "perturbed, A + τ P Pᵀ",
 }
-PROMPT = "def read(self, path):\n    "
+PROMPT = "def read(self, path):\n"

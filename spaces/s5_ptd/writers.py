@@ -34,7 +34,7 @@ class Recipe:
     num_hidden_layers: int = 2
     state_size: int = 128
     num_blocks: int = 4
-    num_steps: int = 250
+    num_steps: int = 500
     batch_size: int = 8
     lr: float = 1e-2
     ssm_lr: float = 2e-3

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contenders of the scan benchmark compute one and the same layer, so that their times may be compared."""
 
+import importlib.util
+import time
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -60,3 +63,38 @@ def test_the_naive_layer_is_a_causal_convolution():
     response = layer(impulse)[0].mT
     assert_close(response[:, 7:], kernel[:, : LENGTH - 7], rtol=0, atol=1e-4 * kernel.abs().max().item())
     assert response[:, :7].abs().max() < 1e-4 * kernel.abs().max()
+
+
+def processor_seconds(calls, rounds=3):
+    """Shortest processor time of each call, taken in turn."""
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(rounds + 1):  # the first round loads and warms up
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+@pytest.mark.slow
+def test_the_fused_scan_stays_ahead_of_its_peers():
+    """Guards against a slip; the benchmark asks for more."""
+    from support import ssm_peers
+
+    given = ssm_peers.inputs(8, 4096, 128)
+    layers = {name: ssm_peers.eigenhub_layer(128, 64, name) for name in ("fused", "associative")}
+    if importlib.util.find_spec("s5") is not None:
+        layers["s5-pytorch"] = ssm_peers.s5_pytorch_layer(128, 64)
+    seconds = processor_seconds({name: ssm_peers.step_of(*layer, *given) for name, layer in layers.items()})
+    assert seconds["fused"] < 0.8 * seconds["associative"]
+    assert seconds["fused"] < 0.6 * seconds.get("s5-pytorch", float("inf"))
+
+
+@pytest.mark.slow
+def test_time_grows_with_the_length_and_no_faster():
+    from support import ssm_peers
+
+    layer = ssm_peers.eigenhub_layer(128, 64)
+    calls = {length: ssm_peers.step_of(*layer, *ssm_peers.inputs(1, length, 128)) for length in (4096, 65536)}
+    seconds = processor_seconds(calls)
+    assert seconds[65536] < 16 * 1.6 * seconds[4096]

@@ -32,6 +32,18 @@ def test_tiles_escape():
     )
 
 
+def test_a_table_escapes_and_has_a_dot_per_row():
+    cells = "<tr><td>{}a&lt;</td><td>1</td></tr>"
+    head = '<div class="space-table"><table><thead><tr><th>b&gt;</th><th>c</th></tr></thead><tbody>'
+    tail = "</tbody></table></div>"
+    rows = [("a<", "1"), ("a<", "1")]
+    assert space.html_table(("b>", "c"), rows) == head + 2 * cells.format("") + tail
+    dotted = space.html_table(("b>", "c"), rows, ["red", '"'])
+    dots = ('<i style="background: red"></i>', '<i style="background: &quot;"></i>')
+    assert dotted == head + "".join(cells.format(dot) for dot in dots) + tail
+    assert space.html_table(("b>", "c"), []) == head + tail
+
+
 def test_the_theme_needs_no_font_from_outside():
     assert not [sheet for sheet in space.THEME._stylesheets if "//" in sheet]
     assert "url('static/fonts" in space.THEME._get_theme_css()

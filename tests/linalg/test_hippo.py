@@ -96,7 +96,10 @@ def test_the_table_of_gains(n):
     highest, peaks = GAINS[n]
     assert legs_frequencies(n)[0].item() == pytest.approx(highest, abs=6e-6)
     for (w, gain), *found in zip(peaks, *(x.tolist() for x in gain_peaks(n, len(peaks))), strict=True):
-        assert found == [pytest.approx(w, abs=6e-3), pytest.approx(gain, abs=0.06 if gain > 30 and gain < 400 else 6e-3)]
+        assert found == [
+            pytest.approx(w, abs=6e-3),
+            pytest.approx(gain, abs=0.06 if gain > 30 and gain < 400 else 6e-3),
+        ]
 
 
 def test_a_peak_is_the_ratio_of_the_dense_systems():

@@ -20,7 +20,12 @@ from tests.scripts.loading import load_script
 SHIPPED = (8, 16, 32, 64, 128)
 # The matrices that the authors released: condition number, relative size in the spectral and the Frobenius norm. There is none
 # of order 64; what is asked for there is a condition number of 8 at a size of 0.03 to 0.06.
-RELEASED = {8: (5.114, 0.0983, 0.1013), 16: (6.556, 0.0506, 0.0505), 32: (8.312, 0.0379, 0.0381), 64: (8.0, 0.06, 0.06)}
+RELEASED = {
+    8: (5.114, 0.0983, 0.1013),
+    16: (6.556, 0.0506, 0.0505),
+    32: (8.312, 0.0379, 0.0381),
+    64: (8.0, 0.06, 0.06),
+}
 RELEASED_16_SECOND = (4.454, 0.0818, 0.0793)
 RELEASED_128 = (8.011, 0.0323, 0.0295)  # with one eigenvalue at +3.4
 
@@ -113,25 +118,21 @@ def test_the_file_holds_what_the_solver_finds(n, fresh):
         assert found.info[name] == pytest.approx(diagonalize(n, shipped).info[name], rel=1e-3)
 
 
-def test_more_weight_on_the_size_gives_a_smaller_one_and_a_larger_condition_number(fresh):
-    found = [ptd_diagonalize(8, gamma=gamma).info for gamma in (5, 10, 20)]
-    assert [x["kappa"] for x in found] == sorted(x["kappa"] for x in found)
-    for name in ("rel_frobenius", "rel_spectral"):
-        assert [x[name] for x in found] == sorted((x[name] for x in found), reverse=True)
-
-
-def test_the_sweep_over_gamma_at_16():
-    """At least as good as a plain descent from the closed form: condition number at a relative Frobenius norm."""
-    for gamma, kappa, size in ((5, 2.68, 0.131), (10, 4.05, 0.073), (40, 10.9, 0.0203)):
+def test_more_weight_on_the_size_gives_a_smaller_one_and_a_larger_condition_number():
+    """At least as good as a plain descent from the closed form found at n = 16."""
+    found = []
+    for gamma, kappa, size in ((5, 2.68, 0.131), (10, 4.05, 0.073), (20, 6.52, 0.0389), (40, 10.9, 0.0203)):
         info = ptd_diagonalize(16, gamma=gamma).info
         assert info["kappa"] == pytest.approx(kappa, rel=0.01)
         assert info["rel_frobenius"] <= size * 1.005
+        found.append([info["kappa"], -info["rel_frobenius"], -info["rel_spectral"]])
+    assert [sorted(column) for column in zip(*found, strict=True)] == [list(x) for x in zip(*found, strict=True)]
 
 
 def test_solutions_are_deterministic_and_hardly_depend_on_the_seed():
-    first, again, other = (optimize_perturbation(9, 10.0, 0.1, 200, seed) for seed in (0, 0, 1))
+    first, again, other = (optimize_perturbation(5, 6.0, 0.1, 200, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
-    assert diagonalize(9, other).info["kappa"] == pytest.approx(diagonalize(9, first).info["kappa"], rel=1e-3)
+    assert diagonalize(5, other).info["kappa"] == pytest.approx(diagonalize(5, first).info["kappa"], rel=1e-3)
 
 
 def test_an_order_between_is_solved_on_the_fly():
@@ -187,7 +188,9 @@ def test_the_perturbed_system_has_the_transfer_function_of_the_eigenbasis():
     assert_close(transfer_function(result.lambda_, result.Vinv @ b.to(v.dtype), c.to(v.dtype) @ v, s), dense)
 
 
-@pytest.mark.parametrize(("n", "tau", "kappa", "size"), [(16, 0.01, 162, 0.0079), (32, 0.1, 17.4, 0.079), (64, 0.2, 8.70, 0.157)])
+@pytest.mark.parametrize(
+    ("n", "tau", "kappa", "size"), [(16, 0.01, 162, 0.0079), (32, 0.1, 17.4, 0.079), (64, 0.2, 8.70, 0.157)]
+)
 def test_the_table_of_the_closed_form(n, tau, kappa, size):
     info = ptd_diagonalize(n, "lowrank", tau=tau).info
     assert info["kappa"] == pytest.approx(kappa, rel=6e-3)

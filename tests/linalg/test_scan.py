@@ -193,7 +193,7 @@ BAD = {
     "state_weight": [torch.zeros(3), torch.zeros(4).long()],
     "lengths": [torch.zeros(3).long(), torch.zeros(2), torch.zeros(2).bool(), [5, 5]],
     "backend": ["cuda", ""],
-    "chunk_size": [0, -1, 2.5, True],
+    "chunk_size": [0, -1, 2.5, True, "17"],
 }
 
 

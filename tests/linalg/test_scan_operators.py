@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scans inside the rest of torch: compiler, autocast, half precision, checkpointing, and what they keep in memory."""
+"""The scans inside the rest of torch: compiler, autocast, half precision, checkpointing, memory."""
 
 import importlib.util
 import sys
@@ -105,6 +105,13 @@ def test_a_second_derivative_is_refused_and_had_from_another_backend():
         gradient("fused").backward()
     gradient("reference").backward()
     assert u.grad.isfinite().all()
+
+
+def test_inference_mode():
+    tensors = system(2, 40)
+    with torch.inference_mode():
+        found = loss(*tensors)
+    assert_close(found, loss(*tensors))
 
 
 def test_autocast_changes_nothing():

@@ -4,6 +4,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from eigenhub.linalg.discretization import discretize
 from eigenhub.linalg.scan import diagonal_ssm, reversed_deltas, variable_ssm, variable_ssm_reference
@@ -15,7 +16,7 @@ METHODS = ["zoh", "bilinear"]
 
 
 def irregular(batch, length, dtype=torch.float64, features=5, states=4):
-    """`u, deltas, eigenvalues, step, b, c, d, initial_state`, all of them with gradients; a third of the deltas are zero."""
+    """`u, deltas, eigenvalues, step, b, c, d, initial_state`, all with gradients; a third of the deltas are zero."""
     deltas = 3 * torch.rand(batch, length) * (torch.rand(batch, length) > 0.3)
     eigenvalues = torch.stack([-torch.rand(states), 20 * torch.randn(states)], dim=-1)
     maps = [torch.randn(s) for s in [(states, features, 2), (features, states, 2), (features,), (batch, states, 2)]]
@@ -160,6 +161,20 @@ def test_nothing_in_nothing_out(batch, length):
     y, final, states = variable_ssm(*tensors, initial_state=state, return_states=True)
     assert y.shape == (batch, length, 5) and states.shape == (batch, length, 4, 2)
     assert_close(final, state)
+    (y.sum() + final.sum()).backward()
+    assert_close(state.grad, torch.ones_like(state))
+
+
+def test_gradient_checkpointing_around_it_and_inference():
+    tensors = irregular(2, 40)
+    call = lambda *args: variable_ssm(*args[:7], initial_state=args[7])[0].sin().sum()  # noqa: E731
+    expected = torch.autograd.grad(call(*tensors), tensors)
+    checkpoint(call, *tensors, use_reentrant=False).backward()
+    for tensor, gradient in zip(tensors, expected, strict=True):
+        assert torch.equal(tensor.grad, gradient)
+    with torch.inference_mode():
+        found = call(*tensors)
+    assert_close(found, call(*tensors))
 
 
 BAD = {

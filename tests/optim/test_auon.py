@@ -238,7 +238,9 @@ def test_flattened_weights_are_taken_on_request_only():
     [({"momentum": 1.0}, "`momentum` must"), ({"momentum": -0.1}, "`momentum` must"), ({"gamma": 41.0}, "`gamma` must"),
      ({"gamma": -1.0}, "`gamma` must"), ({"variant": "v4"}, "`variant` must"), ({"ns_steps": -1}, "`ns_steps` must"),
      ({"adjust_lr": "auto"}, "`adjust_lr` must"), ({"min_ndim": -1}, "`min_ndim` must"), ({"ns_dtype": "x"}, "`ns_dtype`"),
-     ({"adjust_lr": "match_rms_adamw", "variant": "package"}, "not the plain package variant")],
+     ({"adjust_lr": "match_rms_adamw", "variant": "package"}, "not the plain package variant"),
+     ({"variant": "rms", "ns_steps": 2}, "set `ns_steps=0`"), ({"nesterov": "no"}, "`nesterov` must be True or False"),
+     ({"per_matrix": 1}, "`per_matrix` must be True or False"), ({"norm_eps": "small"}, "`norm_eps` must lie")],
 )  # fmt: skip
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):

@@ -9,7 +9,6 @@ from eigenhub.linalg import top_columns
 from eigenhub.optim import blocks, fourier_basis
 from eigenhub.optim.bases import get_basis
 from eigenhub.optim.basis import BASES, IdentityBasis, basis_matrix
-from eigenhub.optim.blocks import row_pieces
 from eigenhub.optim.fourier_basis import FourierBasis
 from eigenhub.optim.projection import choose_and_project, expand_run, project_run
 
@@ -127,9 +126,3 @@ def test_matrices_of_equal_width_share_one_transform(monkeypatch):
     indices, inside = choose_and_project(basis, runs, 1, lambda s: top_columns(s, 5), 10**9)
     assert calls == [5]
     assert indices.shape == (5, 5) and [tuple(i.shape) for i in inside] == [(3, 4, 5), (2, 9, 5)]
-
-
-def test_pieces_cover_all_rows_once():
-    assert [(p.start, p.stop) for p in row_pieces(7, 10, 30)] == [(0, 3), (3, 6), (6, 7)]
-    assert [(p.start, p.stop) for p in row_pieces(0, 10, 30)] == [(0, 0)]
-    assert len(list(row_pieces(4, 100, 1))) == 4

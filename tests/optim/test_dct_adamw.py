@@ -242,7 +242,8 @@ def test_the_overlap_falls_under_error_feedback():
         ({"update_proj_gap": 0}, "`update_proj_gap` must"), ({"error_feedback": "int4"}, "`error_feedback` must"),
         ({"basis": "haar"}, "`basis` must"), ({"score_norm": 3}, "`score_norm` must"),
         ({"transform": "dst"}, "`transform` must"), ({"project": "up"}, "`project` must"),
-        ({"residual": "frugal"}, "`residual` must"),
+        ({"residual": "frugal"}, "`residual` must"), ({"rotate": "off"}, "`rotate` must be True or False"),
+        ({"lr": "fast"}, "`lr` must lie"), ({"betas": 0.9}, "`betas` must be two numbers"),
         ({"residual": "fira", "error_feedback": "fp32"}, "choose one"),
         ({"residual": "fira", "per_slot_bias_correction": True}, "one bias correction per matrix"),
     ],
@@ -287,6 +288,33 @@ def test_temporaries_stay_within_the_budget(optimizer, options):
     with LargestAllocation() as seen:
         instance.step()
     assert 2**12 < seen.bytes <= 2**17
+
+
+def test_a_state_from_before_an_option_existed_gets_its_default():
+    parameters, others = make_parameters(SHAPES), make_parameters(SHAPES)
+    optimizer = DCTAdamW(parameters, rank=2)
+    run_steps(optimizer, parameters, range(2))
+    saved = optimizer.state_dict()
+    for group in saved["param_groups"]:
+        del group["residual"]
+    resumed = DCTAdamW(others, rank=2)
+    resumed.load_state_dict(saved)
+    assert resumed.param_groups[0]["residual"] is None
+    run_steps(resumed, others, range(2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [DCTAdamW, Trion])
+def test_a_step_that_is_compiled_from_outside_is_the_same_step(optimizer):
+    shapes = [(20, 80), (80, 20), (5,)]
+    plain, fast = make_parameters(shapes, torch.float64), make_parameters(shapes, torch.float64)
+    run_steps(optimizer(plain, rank=0.5), plain, range(4))
+    step = torch.compile(optimizer(fast, rank=0.5).step)
+    for i in range(4):
+        give_gradients(fast, i)
+        step()
+    for a, b in zip(fast, plain, strict=True):
+        assert_close(a, b, atol=1e-9, rtol=0)
 
 
 @pytest.mark.slow

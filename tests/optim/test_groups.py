@@ -141,6 +141,16 @@ def test_targets_by_name_and_by_expression():
         build_param_groups(tiny_llama(tie_word_embeddings=False), target_modules=".*lm_head")
 
 
+def test_a_single_name_may_stand_for_a_list_and_a_broken_expression_is_named():
+    one, several = (
+        who(tiny_llama(), exclude="mlp", no_decay="embed_tokens"),
+        who(tiny_llama(), exclude=["mlp"], no_decay=["embed_tokens"]),
+    )
+    assert one[0] == several[0] and one[0]["model.embed_tokens.weight"] == "adamw, no decay"
+    with pytest.raises(ValueError, match="`target_modules` '\\*_proj' is no regular expression"):
+        build_param_groups(tiny_llama(), target_modules="*_proj")
+
+
 def test_exclusions_frozen_parameters_and_further_options():
     model = tiny_llama()
     model.model.layers[0].requires_grad_(False)

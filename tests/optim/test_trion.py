@@ -63,6 +63,18 @@ def test_the_size_of_an_update_carries_over_between_ranks():
     assert sizes[True, 16] / sizes[True, 4] == pytest.approx(1, rel=0.15)
 
 
+def test_a_matrix_has_no_more_rank_than_its_shorter_side():
+    """Projected from the right, a wide matrix of 8 rows has 16 slots, and its update the size of one with 8."""
+    sizes = {}
+    for rank in (8, 16):
+        (parameter,) = make_parameters([(8, 32)])
+        before = parameter.detach().clone()
+        options = {"weight_decay": 0.0, "rank": rank, "rank_rms_correction": True, "project": "right"}
+        run_steps(Trion([parameter], lr=1.0, **options), [parameter], range(1))
+        sizes[rank] = float((parameter.detach() - before).square().mean().sqrt())
+    assert sizes[16] / sizes[8] == pytest.approx(1, rel=0.15)
+
+
 def test_the_subspace_is_chosen_in_every_step_and_nothing_is_lost():
     """A part of the gradient that is never chosen at first grows in the momentum until it is."""
     parameter = nn.Parameter(torch.zeros(8, 8))
@@ -98,7 +110,9 @@ def test_a_half_precision_momentum_keeps_small_gradients_of_one_step():
     ("options", "message"),
     [({"momentum": 1.0}, r"`momentum` must lie in \[0.0, 1.0\)"), ({"scale": "muon"}, "`scale` must"),
      ({"ns_steps": 0}, "`ns_steps` must"), ({"ns_coefficients": "best"}, "`ns_coefficients` must"),
-     ({"ns_dtype": "int8"}, "`ns_dtype` must"), ({"rank": -1}, "`rank` must")],
+     ({"ns_dtype": "int8"}, "`ns_dtype` must"), ({"rank": -1}, "`rank` must"),
+     ({"rank_rms_correction": "yes"}, "`rank_rms_correction` must be True or False"),
+     ({"transposed": 1}, "`transposed` must be True or False")],
 )  # fmt: skip
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):

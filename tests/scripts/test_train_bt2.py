@@ -175,6 +175,13 @@ def test_a_warm_start_that_does_not_fit_is_an_error(script: ModuleType, tmp_path
         tiny_run(script, tmp_path, "--warm_start", "--method", "bt2", "--new_model", str(old_teacher()))
 
 
+def test_a_baseline_starts_from_the_new_model_if_asked_to(script: ModuleType, tmp_path: Path) -> None:
+    flags = ["--method", "bct", "--new_model", "embedded", "--lr", "1e-9", "--warm_start"]
+    _, summary = tiny_run(script, tmp_path, *flags)
+    found = summary["retrieval"]
+    assert abs(found["new/new"]["cmc@1"] - found["teacher/teacher"]["cmc@1"]) < 0.02
+
+
 def old_teacher() -> Path:
     from eigenhub.embedded.glyph_models import glyph_embedder_folder
 

@@ -54,7 +54,7 @@ def test_what_cannot_be_braked(dct, arguments, said):
         dct.api.brake(*arguments)
 
 
-@pytest.mark.parametrize(("gamma", "rows", "columns"), [(1.5, 64, 64), (0.0, 8, 8), (40.0, 1, 1), (40, 512, 1)])
+@pytest.mark.parametrize(("gamma", "rows", "columns"), [(0.0, 8, 8), (40, 512, 1)])
 def test_the_page_at_both_ends(dct, gamma, rows, columns):
     tiles, singular, brakes = dct.brake_tab.show(gamma, rows, columns, "ill_conditioned")
     found = dct.api.braking_of(gamma, rows, columns, "ill_conditioned")

@@ -139,6 +139,7 @@ def test_the_class_is_the_one_that_the_configuration_names(dct):
         (('{"model_type": "no_such_model"}',), "Cannot read this architecture: .*no_such_model"),
         (("llama_60m", 0), "whole number of columns, or a share of the width below 1, not 0"),
         (("llama_60m", 1.5), "not 1.5"),
+        (("llama_60m", None), "not None"),
         (("llama_60m", 8, "float8"), "must be float32 or bfloat16, not 'float8'"),
     ],
 )

@@ -126,6 +126,8 @@ def test_options_reach_dct_adamw(dct, left_over, key):
         ({"rank": 0}, "Rank and gap must be at least 1"),
         ({"aux_rate": -1.0}, "no learning rate may be negative"),
         ({"rates": {"AdamW": -1.0}}, "no learning rate may be negative"),
+        ({"rates": {"AdamW": None}}, "Give every learning rate a value"),
+        ({"aux_rate": None}, "Give every learning rate a value"),
         ({"steps": 9}, "A race has 10 to 300 steps, not 9"),
         ({"steps": 301}, "not 301"),
     ],

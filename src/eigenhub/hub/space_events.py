@@ -25,6 +25,8 @@ def shown_to_visitor(what: str) -> Iterator[None]:
 
     try:
         yield
+    except gr.Error:  # in words already
+        raise
     except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise gr.Error(f"{what}: {first_line[:300]}") from error

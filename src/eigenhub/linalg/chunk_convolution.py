@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from eigenhub.linalg.autocast import without_autocast
 from eigenhub.linalg.chunk_tables import ChunkTables, chunk_tables
 from eigenhub.linalg.fft_convolution import blocks_of
 from eigenhub.linalg.powers import wide_dtype
@@ -72,26 +73,27 @@ class StatePassing(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor, ...]:
         """The recurrence runs from the right with conjugate eigenvalues."""
-        u, *every, state = ctx.saved_tensors
-        grad_u = torch.empty_like(u, memory_format=torch.contiguous_format)
-        grad_state = torch.empty_like(state)
-        grads = [torch.zeros_like(x) for x in every]
-        for channels, batches in blocks_of(u, CPU_BLOCK):
-            tables = ChunkTables(*(x[channels] for x in every))
-            for rows in batches:
-                grad_x, first, parts = _block_gradients(
-                    _rows(u[rows, :, channels], tables),
-                    _rows(grad_y[rows, :, channels], tables),
-                    tables,
-                    state[channels, rows],
-                    grad_final[channels, rows],
-                    u.shape[1],
-                )
-                grad_u[rows, :, channels] = _signal(grad_x, grad_u[rows, :, channels].shape)
-                grad_state[channels, rows] = first
-                for total, part in zip(grads, parts, strict=True):
-                    total[channels] += part
-        return grad_u, *grads, grad_state
+        with without_autocast(grad_y.device):
+            return _gradients(ctx.saved_tensors, grad_y, grad_final)
+
+
+def _gradients(saved: tuple[Tensor, ...], grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor, ...]:
+    u, *every, state = saved
+    grad_u = torch.empty_like(u, memory_format=torch.contiguous_format)
+    grad_state = torch.empty_like(state)
+    grads = [torch.zeros_like(x) for x in every]
+    for channels, batches in blocks_of(u, CPU_BLOCK):
+        tables = ChunkTables(*(x[channels] for x in every))
+        for rows in batches:
+            x, g = _rows(u[rows, :, channels], tables), _rows(grad_y[rows, :, channels], tables)
+            grad_x, first, parts = _block_gradients(
+                x, g, tables, state[channels, rows], grad_final[channels, rows], u.shape[1]
+            )
+            grad_u[rows, :, channels] = _signal(grad_x, grad_u[rows, :, channels].shape)
+            grad_state[channels, rows] = first
+            for total, part in zip(grads, parts, strict=True):
+                total[channels] += part
+    return grad_u, *grads, grad_state
 
 
 def _block_gradients(

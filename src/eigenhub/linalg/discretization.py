@@ -61,7 +61,11 @@ def discretize(
 
 
 def check_method(method: str) -> None:
-    """Raise `ValueError` for a rule that [`discretize`] does not know."""
+    """Raise `ValueError` for a rule that [`discretize`] does not know.
+
+    Args:
+        method (`str`): name of the rule.
+    """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
 
@@ -100,7 +104,12 @@ def exprel(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def complex_expm1(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of $e^{x + iy} - 1$, without cancellation near zero."""
+    """Real and imaginary part of $e^{x + iy} - 1$, without cancellation near zero.
+
+    Args:
+        x (`Tensor`): real part of the exponent.
+        y (`Tensor`): imaginary part.
+    """
     return x.expm1() * y.cos() - 2 * (y / 2).sin().square(), x.exp() * y.sin()
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eigenhub.linalg.autocast import without_autocast
+
 
 # Numbers of a block that is transformed at once. On a CPU larger ones leave the cache and go through fresh pages each time,
 # which doubles the time; an accelerator wants few, large launches.
@@ -52,7 +54,7 @@ def fft_convolution(u: Tensor, kernel: Tensor, anticausal: Tensor | None = None)
     circular = torch.nn.functional.pad(taps[0], (0, size - taps[0].shape[1]))
     if anticausal is not None:  # lag -1 is the last entry of a circle
         circular = circular + torch.nn.functional.pad(taps[1].flip(-1), (size - taps[1].shape[1], 0))
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
         y: Tensor = CircularConvolution.apply(u.to(dtype), circular)
     return y.to(u.dtype)
 
@@ -82,8 +84,13 @@ def fast_length(n: int) -> int:
     return best
 
 
-def blocks_of(u: Tensor, cpu_block: int = CPU_BLOCK) -> Iterator[tuple[slice, list[slice]]]:
-    """Slices of the channels of `u (batch, length, channels)`, each with the slices of the batch to do one after the other."""
+def blocks_of(u: Tensor, cpu_block: int) -> Iterator[tuple[slice, list[slice]]]:
+    """Slices of the channels, each with the slices of the batch to do one after the other.
+
+    Args:
+        u (`Tensor` of shape `(batch, length, channels)`): what is to be cut, not empty.
+        cpu_block (`int`): about how many numbers a block may have on a CPU.
+    """
     batch, length, channels = u.shape
     budget = cpu_block if u.device.type == "cpu" else ACCELERATOR_BLOCK
     width = min(channels, max(LEAST_CHANNELS, budget // length))
@@ -101,7 +108,7 @@ class CircularConvolution(torch.autograd.Function):
         """Keep the two arguments, no spectrum."""
         ctx.save_for_backward(u, kernel)
         y = torch.empty_like(u, memory_format=torch.contiguous_format)
-        for channels, batches in blocks_of(u):
+        for channels, batches in blocks_of(u, CPU_BLOCK):
             response = torch.fft.rfft(kernel[channels])
             for rows in batches:
                 _filter(u[rows, :, channels], response, y[rows, :, channels])
@@ -115,7 +122,7 @@ class CircularConvolution(torch.autograd.Function):
         size = kernel.shape[-1]
         grad_u = torch.empty_like(u, memory_format=torch.contiguous_format)
         grad_kernel = torch.empty_like(kernel)
-        for channels, batches in blocks_of(u):
+        for channels, batches in blocks_of(u, CPU_BLOCK):
             response = torch.fft.rfft(kernel[channels])
             correlation = torch.zeros_like(response)
             for rows in batches:

@@ -42,7 +42,11 @@ def hippo_legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def check_order(n: int) -> None:
-    """Raise `ValueError` unless `n` is an integer of at least 1."""
+    """Raise `ValueError` unless `n` is an integer of at least 1.
+
+    Args:
+        n (`int`): order of a system.
+    """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"`n` must be an integer of at least 1, got {n!r}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python functions as operators of torch: opaque to `torch.compile` and autocast, differentiable by a given formula."""
+"""Python functions as operators of torch: opaque to `torch.compile` and autocast, with derivatives by formula."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,8 @@ def define_operator(
 ) -> Callable[..., Any]:
     """Register a function that neither changes nor returns its arguments, nor views of them.
 
-    `torch.library.custom_op` does the same, but imports the compiler at the first call, more than a second. A number is
-    added to a name that is taken: the code of a model may be loaded again from the Hub beside the package.
+    `torch.library.custom_op` does the same, but imports the compiler at the first call, more than a second. A number
+    is added to a name that is taken: the code of a model may be loaded again from the Hub beside the package.
 
     Args:
         name (`str`): name inside the namespace of the package.

@@ -32,8 +32,8 @@ def power_table(real: Tensor, imag: Tensor, count: int) -> tuple[Tensor, Tensor]
     ```python
     >>> import torch
     >>> from eigenhub.linalg.powers import power_table
-    >>> power_table(torch.tensor(0.0), torch.tensor(2.0), 4)[0].tolist()
-    [1.0, 0.0, -4.0, 0.0]
+    >>> power_table(torch.tensor(0.5), torch.tensor(0.0), 4)[0].tolist()
+    [1.0, 0.5, 0.25, 0.125]
     ```
     """
     if count < 1:
@@ -49,7 +49,14 @@ def power_table(real: Tensor, imag: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 def complex_product(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of `(a + ib)(c + id)`."""
+    """Real and imaginary part of `(a + ib)(c + id)`.
+
+    Args:
+        a (`Tensor`): real part of the first factor.
+        b (`Tensor`): imaginary part of the first factor.
+        c (`Tensor`): real part of the second.
+        d (`Tensor`): imaginary part of the second.
+    """
     return a * c - b * d, a * d + b * c
 
 

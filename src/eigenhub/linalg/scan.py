@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Scans of diagonal state-space models: the linear-time core of S5, S4D and their relatives.
 
-All of them run $x_k = \bar\lambda \odot x_{k-1} + \bar B u_k$, $y_k = \mathrm{Re}\sum_p w_p C_{:p} x_{kp} + D \odot u_k$ with a
-complex diagonal $\bar\lambda$; the output sees the updated state.
+All of them run
+$$x_k = \bar\lambda \odot x_{k-1} + \bar B u_k, \qquad y_k = \mathrm{Re}\sum_p w_p C_{:p} x_{kp} + D \odot u_k$$
+with a complex diagonal $\bar\lambda$; the output sees the updated state.
 
-Complex numbers are pairs of real ones in a last dimension of two, as of `torch.view_as_real`, in every argument and result:
-parameters then survive `module.to(bfloat16)`, fused optimizers, `GradScaler` and sharding.
+Complex numbers are pairs of real ones in a last dimension of two, as of `torch.view_as_real`, in every argument and
+result: parameters then survive `module.to(bfloat16)`, fused optimizers, `GradScaler` and sharding.
 
 | function | steps | memory for the backward pass |
 | --- | --- | --- |
-| [`diagonal_ssm`] | all alike | the input, and one state in 17 |
-| [`variable_ssm`] | each with its own $\Delta_k$ (irregular timestamps) | the input, and one state in 17 |
+| [`diagonal_ssm`] | all alike | the input, and the state before each chunk |
+| [`variable_ssm`] | each with its own $\Delta_k$ (irregular timestamps) | the input, and the state before each block |
 | [`ssm_step`] | one | the state |
 """
 
@@ -68,12 +69,12 @@ def diagonal_ssm(
 
     | backend | how | time per step | kept for the backward pass |
     | --- | --- | --- | --- |
-    | `"fused"` | two products and a chunked scan, block by block, hand-written backward pass | $O(PH)$ | the input and the state before each chunk |
-    | `"associative"` | torch's `associative_scan` of complex pairs | $O(PH)$ in $\log L$ rounds | states of all rounds |
+    | `"fused"` | products and a chunked scan, block by block | $O(PH)$ | the input, the state before each chunk |
+    | `"associative"` | torch's `associative_scan` | $O(PH)$ in $\log L$ rounds | states of all rounds |
     | `"reference"` | [`diagonal_ssm_reference`], a float64 loop | $O(PH)$, slow | all states |
 
-    Everything is computed in float32, or in float64 for a float64 input, under autocast as well. Gradients reach all tensors
-    but `state_weight` and `lengths`; second derivatives need another backend than `"fused"`.
+    Everything is computed in float32, or in float64 for a float64 input, under autocast as well. Gradients reach all
+    tensors but `state_weight` and `lengths`; second derivatives need another backend than `"fused"`.
 
     Args:
         u (`Tensor` of shape `(batch, length, features)`): input of any length, zero included, in any floating dtype.
@@ -82,20 +83,20 @@ def diagonal_ssm(
         bbar (`Tensor` of shape `(states, features, 2)`): discrete input map.
         c (`Tensor` of shape `(features, states, 2)`): output map.
         d (`Tensor` of shape `(features,)`, *optional*): feedthrough; none if left out.
-        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step, for `reverse` the one
-            after the last; zero if left out.
+        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step, for `reverse`
+            the one after the last; zero if left out.
         state_weight (`Tensor` of shape `(states,)`, *optional*): weight of each state in the output, 2 for one of a
             conjugate pair and 1 for a real state; one if left out.
-        lengths (`Tensor` of shape `(batch,)`, *optional*): integers between 0 and `length`; the final state of a row is
-            the one after so many steps, held over the pads to its right. All steps if left out.
+        lengths (`Tensor` of shape `(batch,)`, *optional*): integers between 0 and `length`; the final state of a row
+            is the one after so many steps, held over the pads to its right. All steps if left out.
         reverse (`bool`, *optional*, defaults to `False`): run from the last step to the first.
         backend (`str`, *optional*, defaults to `"auto"`): one of the above; `"auto"` is `"fused"`.
         chunk_size (`int`, *optional*): steps of a chunk of the fused backend; chosen by it if left out.
         return_states (`bool`, *optional*, defaults to `False`): also return the states of every step.
 
     Returns:
-        `y (batch, length, features)` in the dtype of `u`, the final state `(batch, states, 2)` and, if asked for, the states
-        `(batch, length, states, 2)`.
+        `y (batch, length, features)` in the dtype of `u`, the final state `(batch, states, 2)` and, if asked for, the
+        states `(batch, length, states, 2)`.
 
     Example:
 
@@ -111,8 +112,8 @@ def diagonal_ssm(
     1.875
     ```
 
-    Smith, Warrington & Linderman, "Simplified State Space Layers for Sequence Modeling", ICLR 2023, section 2 and appendix
-    H. They run a parallel prefix scan over all steps; here only chunks go through one.
+    Smith, Warrington & Linderman, "Simplified State Space Layers for Sequence Modeling", ICLR 2023. They run a
+    parallel prefix scan over all steps and keep its states; here only chunks go through one, and no states are kept.
     """
     batch, length = check_sequence(u)
     _, states = check_system(u, lbar, bbar, c, d, state_weight)

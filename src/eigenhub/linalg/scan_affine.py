@@ -11,6 +11,7 @@ from eigenhub.linalg.scan_blocks import chunk_steps
 from eigenhub.linalg.scan_recurrence import travel
 
 
+# Devices on which the steps are taken one by one.
 ONE_CHUNK_ON = ("cpu",)
 
 
@@ -71,8 +72,11 @@ def _shifted(x: Tensor, edge: Tensor, reverse: bool) -> Tensor:
 
 
 def _scan(a: Tensor, v: Tensor, state: Tensor, reverse: bool) -> Tensor:
-    """One chunk on a CPU, where a step costs little and a diagonal of one then holds the state to the last bit; elsewhere
-    chunks side by side, as for a constant diagonal but with products of the diagonals in place of powers."""
+    """All states, complex.
+
+    On a CPU, where a call costs little, one step after the other: a diagonal of one then holds the state to the last
+    bit. Elsewhere chunks side by side, as for a constant diagonal, but with products in place of powers.
+    """
     length = v.shape[1]
     chunk = length if v.device.type in ONE_CHUNK_ON else chunk_steps(length, 0)
     diagonals, x = _chunked(a, chunk, 1), _chunked(v, chunk, 0)

@@ -52,7 +52,8 @@ def check_system(
         c (`Tensor` of shape `(features, states, 2)`): output map.
         d (`Tensor` of shape `(features,)` or `None`): feedthrough.
         weight (`Tensor` of shape `(states,)` or `None`): conjugate weight.
-        names (`tuple[str, str]`, *optional*, defaults to `("lbar", "bbar")`): what the caller calls `diagonal` and `b`.
+        names (`tuple[str, str]`, *optional*, defaults to `("lbar", "bbar")`): what the caller calls `diagonal` and
+            `b`.
 
     Returns:
         `(features, states)`.
@@ -106,7 +107,7 @@ def check_sequence(u: Tensor) -> tuple[int, int]:
 
 
 def check_lengths(lengths: Tensor | None, batch: int, reverse: bool) -> None:
-    """Check the numbers of real steps of right-padded rows; their values are not looked at, which would wait for a GPU.
+    """Check the numbers of real steps of right-padded rows, but not their values: that would wait for a GPU.
 
     Args:
         lengths (`Tensor` of shape `(batch,)` or `None`): integers.
@@ -128,7 +129,9 @@ def check_chunk_size(chunk_size: int | None) -> None:
     Args:
         chunk_size (`int` or `None`): steps of a chunk.
     """
-    if chunk_size is not None and (isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1):
+    if chunk_size is None:
+        return
+    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or chunk_size < 1:
         raise ValueError(f"`chunk_size` must be an integer of at least 1, or None, got {chunk_size!r}")
 
 

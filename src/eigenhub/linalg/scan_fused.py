@@ -68,7 +68,7 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     return u, None if lbar is None else lbar.to(tensors[1].dtype), w_in, w_out, d, found[5], None, None, None, None
 
 
-#: Arguments of [`System`] and `keep_states`; outputs, final state, states (empty unless kept), state before each chunk.
+#: Arguments of [`System`] and `keep_states` to outputs, final state, states (empty unless kept), states before chunks.
 fused_ssm = define_operator(
     "diagonal_ssm",
     f"({SYSTEM}, bool keep_states) -> (Tensor, Tensor, Tensor, Tensor)",

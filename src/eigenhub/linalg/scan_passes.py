@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Forward and backward pass of a time-invariant diagonal system, block by block.
 
-Nearly all arithmetic is in the products with $\bar B$ and $C$. States exist for one block at a time; what is kept for the
-backward pass is the state before each chunk. The backward pass makes the states of a block again and runs the adjoint
-recurrence $g_k = C^\mathsf{H} \nabla y_k + \overline{\bar\lambda} \odot g_{k+1}$ against the direction of travel, in its
-conjugate $q_k = \overline{g_k}$: then both recurrences have the same diagonal, and
+Nearly all arithmetic is in the products with $\bar B$ and $C$. States exist for one block at a time; what is kept for
+the backward pass is the state before each chunk. The backward pass makes the states of a block again and runs the
+adjoint recurrence $g_k = C^\mathsf{H} \nabla y_k + \overline{\bar\lambda} \odot g_{k+1}$ against the direction of
+travel, in its conjugate $q_k = \overline{g_k}$: then both recurrences have the same diagonal, and
 $\nabla\bar\lambda = \overline{\sum_k q_k \odot x_{k-1}}$ needs no conjugate inside the sum.
 """
 
@@ -54,7 +54,8 @@ class Adjoint:
         before (`Tensor` of shape `(batch, chunks, states, 2)`): the state before each chunk, from there.
         grad_y (`Tensor` of shape `(batch, length, features)`): gradient of the outputs.
         grad_final (`Tensor` of shape `(batch, states, 2)`): gradient of the final state.
-        grad_states (`Tensor` of shape `(batch, length, states, 2)` or empty): gradient of the states, if they were kept.
+        grad_states (`Tensor` of shape `(batch, length, states, 2)` or empty): gradient of the states, if they were
+            kept.
         needed (`list[bool]`): which gradients of `u, lbar, w_in, w_out, d` are wanted. For a frozen system three of
             the five products fall away.
     """
@@ -76,10 +77,8 @@ class Adjoint:
         self.needs_u, self.needs_lbar, self.needs_in, self.needs_out, self.needs_d = needed
         self.u = system.u.new_empty(system.u.shape if self.needs_u else 0)
         self.w_in, self.w_out = torch.zeros_like(system.w_in), torch.zeros_like(system.w_out)
-        self.d, self.lbar = (
-            torch.zeros_like(system.w_in[0]),
-            torch.zeros_like(system.diagonal.one, dtype=system.diagonal.wide),
-        )
+        self.d = torch.zeros_like(system.w_in[0])
+        self.lbar = torch.zeros_like(system.diagonal.one, dtype=system.diagonal.wide)
         # a row of no steps hands its initial state through
         self.state = torch.where(system.last[:, None] < 0, self.q_final, 0)
 
@@ -119,7 +118,7 @@ class Adjoint:
         return adjoint, q
 
     def _add_states(self, block: Block, source: Tensor, grads: Tensor, q: list[Tensor]) -> None:
-        """Add what needs the states: q_k x_{k-1}, where `q` has the slices in the order of travel, and grad_y_k x_k."""
+        """Add what needs the states: q_k x_{k-1}, with the slices of `q` in the order of travel, and grad_y_k x_k."""
         if not (self.needs_lbar or self.needs_out):
             return
         system = self.system
@@ -133,19 +132,17 @@ class Adjoint:
                 total.addcmul_(previous, adjoint)
             self.lbar += total.sum((0, 1))
         if self.needs_out:
-            for row in range(len(grads)):
-                self.w_out.addmm_(grads[row].mT, product[row])
+            self.w_out.addmm_(grads.flatten(0, 1).mT, product.flatten(0, 1))
 
     def _add_inputs(self, source: Tensor, grads: Tensor, adjoint: Tensor) -> None:
         """Add what needs the inputs: q_k u_k and grad_y_k u_k."""
         if self.needs_in:
-            for row in range(len(source)):
-                self.w_in.addmm_(adjoint[row].mT, source[row])
+            self.w_in.addmm_(adjoint.flatten(0, 1).mT, source.flatten(0, 1))
         if self.needs_d:
             self.d += (grads * source).sum((0, 1))
 
     def _add_initial(self, block: Block, q: Tensor) -> None:
-        """Add what belongs to the initial state, which went in as a drive; `q` is the adjoint state of the first step."""
+        """Add what the initial state is for, which went in as a drive; `q` is the adjoint state of the first step."""
         self.lbar += (q * self.system.state[block.rows]).sum(0)
         self.state[block.rows] += self.system.diagonal.one * q
 

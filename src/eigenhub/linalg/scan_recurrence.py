@@ -4,8 +4,8 @@ r"""The diagonal recurrence of one block of chunks, as few calls on large slices
 Step t of all chunks of a block is one fused multiply-add on a slice.
 
 1. Each chunk is run from zero, keeping only its last state.
-2. These last states are a sequence of their own with the diagonal $\bar\lambda^T$; its prefix sums, in log-many rounds, are
-   the states before each chunk. The powers come from float64: in float32 their phase drifts.
+2. These last states are a sequence of their own with the diagonal $\bar\lambda^T$; its prefix sums, in log-many
+   rounds, are the states before each chunk. The powers come from float64: in float32 their phase drifts.
 3. Each chunk is run again from the state before it.
 """
 
@@ -27,7 +27,7 @@ def travel(x: Tensor, reverse: bool) -> list[Tensor]:
 
 
 class Diagonal:
-    r"""The diagonal of a recurrence in the dtype of the work, `one`, and its powers over one chunk, two, four and so on.
+    r"""The diagonal of a recurrence, `one` in the dtype of the work, and its `powers` over 1, 2, 4, ... chunks.
 
     Args:
         lbar (`Tensor` of shape `(states, 2)`): diagonal as pairs, in its own precision.

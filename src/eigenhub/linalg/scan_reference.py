@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scans by their definition: one step after the other in complex float64. Slow, and what everything is tested against."""
+"""The scans by their definition, one step after the other in complex float64: what everything is tested against."""
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ def diagonal_ssm_reference(
         bbar (`Tensor` of shape `(states, features, 2)`): discrete input map.
         c (`Tensor` of shape `(features, states, 2)`): output map.
         d (`Tensor` of shape `(features,)`, *optional*): feedthrough; none if left out.
-        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left out.
+        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left
+            out.
         state_weight (`Tensor` of shape `(states,)`, *optional*): weight of each state in the output; one if left out.
         lengths (`Tensor` of shape `(batch,)`, *optional*): steps after which the final state is taken.
         reverse (`bool`, *optional*, defaults to `False`): run from the last step to the first.
@@ -86,7 +87,8 @@ def variable_ssm_reference(
         c (`Tensor` of shape `(features, states, 2)`): output map.
         d (`Tensor` of shape `(features,)`, *optional*): feedthrough; none if left out.
         method (`str`, *optional*, defaults to `"zoh"`): rule of discretisation, `"zoh"` or `"bilinear"`.
-        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left out.
+        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left
+            out.
         state_weight (`Tensor` of shape `(states,)`, *optional*): weight of each state in the output; one if left out.
         reverse (`bool`, *optional*, defaults to `False`): run from the last step to the first.
         return_states (`bool`, *optional*, defaults to `False`): also return the states of every step.
@@ -115,7 +117,8 @@ def scan_reference(
         diagonals (`Tensor` of shape `(length, ..., states)`): complex, one per step, broadcast against the state.
         drives (`list[Tensor]` of shape `(batch, states)`): complex, one per step.
         state (`Tensor` of shape `(batch, states)`): complex, before the first step.
-        lengths (`Tensor` of shape `(batch,)`, *optional*): steps after which the final state is taken; all if left out.
+        lengths (`Tensor` of shape `(batch,)`, *optional*): steps after which the final state is taken; all if left
+            out.
         reverse (`bool`, *optional*, defaults to `False`): run from the last step to the first.
     """
     length = len(drives)

@@ -47,8 +47,8 @@ class System:
     Args:
         u (`Tensor` of shape `(batch, length >= 1, features)`): input, any floating dtype.
         lbar (`Tensor` of shape `(states, 2)`): diagonal, float32 or float64.
-        w_in (`Tensor` of shape `(2 * states, features)`): real and imaginary rows of the input map in turn; its dtype is
-            that of the work, and of all that follows.
+        w_in (`Tensor` of shape `(2 * states, features)`): real and imaginary rows of the input map in turn; its dtype
+            is that of the work, and of all that follows.
         w_out (`Tensor` of shape `(features, 2 * states)`): the output is `w_out` times the state as real numbers.
         d (`Tensor` of shape `(features,)` or `None`): feedthrough.
         state (`Tensor` of shape `(batch, states, 2)`): state before the first step.

@@ -35,26 +35,46 @@ def variable_ssm(
     $$x_k = \bar\lambda_k \odot x_{k-1} + g_k \odot (B u_k), \qquad \bar\lambda_k = e^{\lambda\Delta_k},\quad
     g_k = (\bar\lambda_k - 1)/\lambda,\quad \Delta_k = \delta_k \cdot \mathrm{step}.$$
 
-    A step of $\delta_k = 0$ holds the state exactly.
+    A step of $\delta_k = 0$ holds the state: to the last bit on a CPU, up to rounding elsewhere. Memory is
+    O(batch x length x (features + states)), never the matrices $\bar B_k$ of each step, and less of it is kept: the
+    backward pass makes the diagonals and states of one block of steps at a time again. Computed in float32, or in
+    float64 for a float64 input, the exponents always in float64.
 
     Args:
-        u (`Tensor` of shape `(batch, length, features)`): input.
-        deltas (`Tensor` of shape `(batch, length)`): time that each step takes, in units of `step`, used as given in
-            either direction; [`reversed_deltas`] turns gaps before a step into gaps after it.
+        u (`Tensor` of shape `(batch, length, features)`): input of any length, zero included, in any floating dtype.
+        deltas (`Tensor` of shape `(batch, length)`): time that each step takes, in units of `step`, not negative; used
+            as given in either direction: [`reversed_deltas`] turns gaps before a step into gaps after it.
         eigenvalues (`Tensor` of shape `(states, 2)`): diagonal of the continuous state matrix.
         step (`Tensor` of shape `(states,)`): time scale of each state.
         b (`Tensor` of shape `(states, features, 2)`): continuous input map.
         c (`Tensor` of shape `(features, states, 2)`): output map.
         d (`Tensor` of shape `(features,)`, *optional*): feedthrough; none if left out.
         method (`str`, *optional*, defaults to `"zoh"`): rule of discretisation, `"zoh"` or `"bilinear"`.
-        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left out.
+        initial_state (`Tensor` of shape `(batch, states, 2)`, *optional*): state before the first step; zero if left
+            out.
         state_weight (`Tensor` of shape `(states,)`, *optional*): weight of each state in the output; one if left out.
         reverse (`bool`, *optional*, defaults to `False`): run from the last step to the first.
         return_states (`bool`, *optional*, defaults to `False`): also return the states of every step.
 
     Returns:
-        `y (batch, length, features)`, the final state `(batch, states, 2)` and, if asked for, the states
-        `(batch, length, states, 2)`; states are float32, or float64 for a float64 input.
+        `y (batch, length, features)` in the dtype of `u`, the final state `(batch, states, 2)` and, if asked for, the
+        states `(batch, length, states, 2)`.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg.scan import variable_ssm
+    >>> eigenvalues, step = torch.tensor([[-1.0, 0.0]]), torch.tensor([1.0])
+    >>> b = c = torch.tensor([[[1.0, 0.0]]])
+    >>> u, deltas = torch.tensor([[[1.0], [5.0], [0.0]]]), torch.tensor([[1.0, 0.0, 1.0]])
+    >>> y, _ = variable_ssm(u, deltas, eigenvalues, step, b, c)  # 1 - 1/e, held, and decayed by 1/e
+    >>> [round(value, 4) for value in y.flatten().tolist()]
+    [0.6321, 0.6321, 0.2325]
+    ```
+
+    Smith, Warrington & Linderman, "Simplified State Space Layers for Sequence Modeling", ICLR 2023, on irregularly
+    sampled sequences. There every step has its own $\bar B_k$; here $\bar B_k u_k = g_k \odot (B u_k)$.
     """
     batch, length = check_sequence(u)
     _, states = check_system(u, eigenvalues, b, c, d, state_weight, ("eigenvalues", "b"))
@@ -65,8 +85,11 @@ def variable_ssm(
     work = torch.promote_types(u.dtype, torch.float32)
     with torch.autocast(u.device.type, enabled=False):
         state = u.new_zeros(batch, states, 2, dtype=work) if initial_state is None else initial_state.to(work)
-        weighted = c if state_weight is None else c * state_weight[:, None]
-        system = eigenvalues, step, b.to(work), weighted.to(work), None if d is None else d.to(work), method
+        weighted = c.to(work) if state_weight is None else c.to(work) * state_weight.to(work)[:, None]
+        if u.numel() == 0:
+            found = u.clone(), state.clone(), state.new_zeros(batch, length, states, 2)
+            return found if return_states else found[:2]
+        system = eigenvalues, step, b.to(work), weighted, None if d is None else d.to(work), method
         return _by_blocks(u, deltas, state, system, reverse, return_states)
 
 
@@ -74,7 +97,7 @@ def _by_blocks(
     u: Tensor, deltas: Tensor, state: Tensor, system: tuple, reverse: bool, return_states: bool
 ) -> tuple[Tensor, ...]:
     """Blocks of steps one after the other; only their inputs and the state between them outlive them."""
-    span = max(1, BLOCK // max(1, state.numel()))
+    span = max(1, BLOCK // state.numel())
     starts = range(0, u.shape[1], span)
     ys, kept = [u[:, :0]], [state.new_empty(len(u), 0, *state.shape[1:])]
     for start in reversed(starts) if reverse else starts:
@@ -130,8 +153,11 @@ def reversed_deltas(deltas: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Args:
         deltas (`Tensor` of shape `(batch, length)`): gap before each step.
-        mask (`Tensor` of shape `(batch, length)`, *optional*): nonzero at real steps. The last real step before pads gets
-            one, pads get zero, so that they hold the state.
+        mask (`Tensor` of shape `(batch, length)`, *optional*): nonzero at real steps. The last real step before pads
+            gets one, pads get zero, so that they hold the state.
+
+    Returns:
+        `Tensor` of shape `(batch, length)`.
     """
     after = torch.cat([deltas[:, 1:], torch.ones_like(deltas[:, :1])], dim=1)
     if mask is None:

@@ -8,11 +8,13 @@ updated state, and the conjugate of each state is implied. Complex numbers are p
 import torch
 from torch import Tensor
 
+from eigenhub.linalg.autocast import without_autocast
 from eigenhub.linalg.chunk_convolution import chunk_convolution
 from eigenhub.linalg.fft_convolution import fft_convolution
+from eigenhub.linalg.scan_checks import check_choice, check_chunk_size
 from eigenhub.linalg.siso_state import final_state, state_response
 from eigenhub.linalg.siso_step import check_siso, pair_product, siso_reference
-from eigenhub.linalg.ssm_kernel import check_choice, diagonal_kernel
+from eigenhub.linalg.ssm_kernel import diagonal_kernel
 
 
 SISO_BACKENDS = ("auto", "chunk", "fft", "reference")
@@ -74,7 +76,7 @@ def siso_ssm(
     state = work.new_zeros(u.shape[0], *lbar.shape) if initial_state is None else initial_state.to(work.dtype)
     if u.numel() == 0:
         return u.clone(), state if return_state else None
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
         if backend == "fft":
             y, final = _by_fft(work, lbar, bbar, c, initial_state), None
         elif backend == "chunk":
@@ -125,7 +127,11 @@ def siso_bidirectional(
 
 
 def default_chunk(length: int) -> int:
-    """Steps of a chunk that are quick at a length; depends on nothing else, so that a run and its resumption agree."""
+    """Steps of a chunk that are quick at a length; depends on nothing else, so that a run and its resumption agree.
+
+    Args:
+        length (`int`): steps of the sequence.
+    """
     return 64 if length <= 4096 else 128
 
 
@@ -136,8 +142,7 @@ def _by_fft(u: Tensor, lbar: Tensor, bbar: Tensor, c: Tensor, state: Tensor | No
 
 def _chosen(backend: str, chunk_size: int | None, u: Tensor, with_state: bool) -> str:
     check_choice("backend", backend, SISO_BACKENDS)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size!r}")
+    check_chunk_size(chunk_size)
     if backend == "auto":
         return "chunk" if with_state and u.device.type == "cpu" else "fft"
     return backend

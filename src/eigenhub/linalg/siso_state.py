@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from eigenhub.linalg.autocast import without_autocast
 from eigenhub.linalg.powers import complex_product, integer_power, power_table, wide_dtype
 from eigenhub.linalg.siso_step import pair_product
 from eigenhub.linalg.ssm_kernel import diagonal_kernel
@@ -55,7 +56,7 @@ def final_state(
     else:
         u = _rolled(u, lengths)
     lbar_re, lbar_im = lbar.to(wide).unbind(-1)
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
         total = _weighted_sum(u.to(dtype), lbar_re, lbar_im)
     final = pair_product(bbar.to(wide), torch.stack(total, dim=-1))
     if state is not None:

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from eigenhub.linalg.powers import complex_product
+from eigenhub.linalg.scan_checks import check_lengths, check_sequence, check_shape
 
 
 def siso_step(u: Tensor, state: Tensor, lbar: Tensor, bbar: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of [`siso_ssm`], for generation and streaming; its cost does not depend on what came before.
+    """One step of [`~eigenhub.linalg.siso.siso_ssm`], for generation and streaming; its cost does not depend on what came before.
 
     Args:
         u (`Tensor` of shape `(batch, channels)`): input of the step. Half precision is computed in float32.
@@ -28,7 +29,7 @@ def siso_step(u: Tensor, state: Tensor, lbar: Tensor, bbar: Tensor, c: Tensor) -
 
 
 def siso_reference(u: Tensor, lbar: Tensor, bbar: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The definition of [`siso_ssm`]: a loop over the steps under autograd.
+    """The definition of [`~eigenhub.linalg.siso.siso_ssm`]: a loop over the steps under autograd.
 
     Args:
         u (`Tensor` of shape `(batch, length, channels)`): input, at least one step.
@@ -60,15 +61,20 @@ def pair_product(x: Tensor, y: Tensor) -> Tensor:
 def check_siso(
     u: Tensor, lbar: Tensor, bbar: Tensor, c: Tensor, state: Tensor | None = None, lengths: Tensor | None = None
 ) -> None:
-    """Raise `ValueError` for arguments of [`siso_ssm`] that do not fit together."""
-    if u.ndim != 3 or not u.dtype.is_floating_point:
-        raise ValueError(f"`u` must be real, of shape (batch, length, channels), got {u.dtype} of {tuple(u.shape)}")
-    if lbar.ndim != 3 or lbar.shape[0] != u.shape[2] or lbar.shape[2] != 2:
-        raise ValueError(f"`lbar` must have shape ({u.shape[2]}, states, 2), got {tuple(lbar.shape)}")
-    for name, value in (("bbar", bbar), ("c", c)):
-        if value.shape != lbar.shape:
-            raise ValueError(f"`{name}` must have the shape of `lbar`, {tuple(lbar.shape)}, got {tuple(value.shape)}")
-    if state is not None and state.shape != (u.shape[0], *lbar.shape):
-        raise ValueError(f"the state must have shape {(u.shape[0], *lbar.shape)}, got {tuple(state.shape)}")
-    if lengths is not None and (lengths.shape != u.shape[:1] or lengths.dtype.is_floating_point):
-        raise ValueError(f"`lengths` must be {u.shape[0]} integers, got {lengths.dtype} of {tuple(lengths.shape)}")
+    """Raise `ValueError` for arguments of [`~eigenhub.linalg.siso.siso_ssm`] that do not fit together.
+
+    Args:
+        u (`Tensor`): input.
+        lbar (`Tensor`): discrete eigenvalues.
+        bbar (`Tensor`): discrete input map.
+        c (`Tensor`): output map.
+        state (`Tensor`, *optional*): state before the first step.
+        lengths (`Tensor`, *optional*): number of steps of every row.
+    """
+    batch, _ = check_sequence(u)
+    shape = (u.shape[2], lbar.shape[1] if lbar.ndim == 3 else 1, 2)
+    for name, value in (("lbar", lbar), ("bbar", bbar), ("c", c)):
+        check_shape(name, value, shape, "(channels, states, 2)")
+    if state is not None:
+        check_shape("initial_state", state, (batch, *shape), "(batch, channels, states, 2)")
+    check_lengths(lengths, batch, reverse=False)

@@ -8,8 +8,10 @@ the conjugate of each state.
 import torch
 from torch import Tensor
 
+from eigenhub.linalg.autocast import without_autocast
 from eigenhub.linalg.discretization import METHODS, discretize, dss_factor
 from eigenhub.linalg.powers import complex_product, power_table, wide_dtype
+from eigenhub.linalg.scan_checks import check_choice
 
 
 KERNEL_METHODS = (*METHODS, "dss")
@@ -63,7 +65,9 @@ def s4d_kernel(
     """
     check_choice("method", method, KERNEL_METHODS)
     check_choice("backend", backend, KERNEL_BACKENDS)
-    step = step.unsqueeze(-1) if step.ndim == lambda_re.ndim - 1 else step
+    check_continuous(lambda_re, lambda_im, step)
+    check_coefficient(coefficient, lambda_re.shape, length)
+    step = step.unsqueeze(-1) if step.ndim == 1 else step
     wide = wide_dtype(lambda_re.dtype, lambda_re.device)
     lambda_re, lambda_im, step = lambda_re.to(wide), lambda_im.to(wide), step.to(wide) * rate
     if method == "dss":
@@ -75,12 +79,6 @@ def s4d_kernel(
     compute = diagonal_kernel if backend == "two_level" else diagonal_kernel_reference
     dtype = torch.promote_types(coefficient.dtype, torch.float32)
     return compute(torch.stack([lbar_re, lbar_im], dim=-1), scaled, length, dtype)
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise `ValueError` unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def diagonal_kernel(lbar: Tensor, coefficient: Tensor, length: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -110,7 +108,7 @@ def diagonal_kernel(lbar: Tensor, coefficient: Tensor, length: int, dtype: torch
     tensor([[2.0000, 1.0000, 0.5000, 0.2500]])
     ```
     """
-    check_kernel(lbar, coefficient, length)
+    check_discrete(lbar, coefficient, length)
     dtype = torch.promote_types(coefficient.dtype, torch.float32) if dtype is None else dtype
     wide = wide_dtype(dtype, lbar.device)
     inner = 1 << (length - 1).bit_length() // 2  # a power of two near the square root
@@ -129,20 +127,53 @@ def _fold(left: Tensor, right: Tensor) -> Tensor:
     """`left.mT @ right` with the leading dimensions of `left` as further rows, so that `right` is not repeated."""
     *lead, channels, width, outer = left.shape
     rows = left.reshape(-1, channels, width, outer).permute(1, 0, 3, 2).reshape(channels, -1, width)
-    with torch.autocast(left.device.type, enabled=False):
+    with without_autocast(left.device):
         product = torch.bmm(rows, right)
     return product.reshape(channels, -1, outer * right.shape[-1]).movedim(1, 0).reshape(*lead, channels, -1)
 
 
-def check_kernel(lbar: Tensor, coefficient: Tensor, length: int) -> None:
-    """Raise `ValueError` for what no kernel can be made of."""
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ValueError(f"`length` must be an integer of at least 1, got {length!r}")
+def check_discrete(lbar: Tensor, coefficient: Tensor, length: int) -> None:
+    """Raise `ValueError` for discrete systems that no kernel can be made of.
+
+    Args:
+        lbar (`Tensor`): discrete eigenvalues.
+        coefficient (`Tensor`): product of input and output maps.
+        length (`int`): number of taps.
+    """
     if lbar.ndim != 3 or lbar.shape[-1] != 2:
         raise ValueError(f"`lbar` must have shape (channels, states, 2), got {tuple(lbar.shape)}")
-    if coefficient.shape[-3:] != lbar.shape:
-        wanted = ", ".join(map(str, lbar.shape))
-        raise ValueError(f"`coefficient` must have shape (..., {wanted}), got {tuple(coefficient.shape)}")
+    check_coefficient(coefficient, lbar.shape[:2], length)
+
+
+def check_coefficient(coefficient: Tensor, shape: torch.Size, length: int) -> None:
+    """Raise `ValueError` unless the coefficients are pairs for eigenvalues of a shape, and the length is possible.
+
+    Args:
+        coefficient (`Tensor`): product of input and output maps.
+        shape (`torch.Size`): channels and states.
+        length (`int`): number of taps.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ValueError(f"`length` must be an integer of at least 1, got {length!r}")
+    if coefficient.shape[-3:] != (*shape, 2):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"`coefficient` must have shape (..., {wanted}, 2), got {tuple(coefficient.shape)}")
+
+
+def check_continuous(lambda_re: Tensor, lambda_im: Tensor, step: Tensor) -> None:
+    """Raise `ValueError` for continuous systems of shapes that do not fit.
+
+    Args:
+        lambda_re (`Tensor`): real parts of the eigenvalues.
+        lambda_im (`Tensor`): imaginary parts.
+        step (`Tensor`): time steps.
+    """
+    if lambda_re.ndim != 2 or lambda_im.shape != lambda_re.shape:
+        shapes = f"{tuple(lambda_re.shape)} and {tuple(lambda_im.shape)}"
+        raise ValueError(f"`lambda_re` and `lambda_im` must have one shape (channels, states), got {shapes}")
+    channels, states = lambda_re.shape
+    if step.shape not in ((channels,), (channels, 1), (channels, states)):
+        raise ValueError(f"`step` must have shape ({channels},) or ({channels}, {states}), got {tuple(step.shape)}")
 
 
 def diagonal_kernel_reference(
@@ -159,7 +190,7 @@ def diagonal_kernel_reference(
     Returns:
         `Tensor` of shape `(..., channels, length)`.
     """
-    check_kernel(lbar, coefficient, length)
+    check_discrete(lbar, coefficient, length)
     values, c = torch.view_as_complex(lbar.contiguous()), torch.view_as_complex(coefficient.contiguous())
     steps = torch.arange(length, device=lbar.device)
     vandermonde = values.unsqueeze(-1).log().mul(steps).exp()

@@ -96,7 +96,11 @@ def lowrank_gain(n: int, w: Tensor, tau: float = 1.0, scaled: bool = True) -> Te
 
 
 def check_tau(tau: float) -> None:
-    """Raise `ValueError` unless `tau` is between 0 and 1."""
+    """Raise `ValueError` unless `tau` is between 0 and 1.
+
+    Args:
+        tau (`float`): size of a perturbation along P Pᵀ.
+    """
     if not 0 <= tau <= 1:
         raise ValueError(f"`tau` must be between 0 and 1, got {tau!r}")
 

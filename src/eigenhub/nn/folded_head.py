@@ -9,7 +9,8 @@ from eigenhub.nn.basis_head import BasisTransformationHead, BasisTransformationO
 
 
 class FoldedHead(nn.Module):
-    r"""A [`BasisTransformationHead`] after training: $z = T_1 e + C\,T_2 f$ by two products, nothing to solve.
+    r"""A [`BasisTransformationHead`] after training: $z = T_1 e + C\,T_2 f$ by two products, nothing to solve; one product
+    with $T_1 E + C\,T_2$ if the added part is linear.
 
     It has no operation that ONNX lacks. Fold in float32 and cast the result; it follows `.to(dtype)`.
 
@@ -33,20 +34,22 @@ class FoldedHead(nn.Module):
 
     def __init__(self, head: BasisTransformationHead) -> None:
         super().__init__()
-        self.old_dim, self.added = head.old_dim, head.added
-        self.new_projection, self.added_projection = head.new_projection, head.added_projection
+        self.old_dim = head.old_dim
+        self.new_projection = head.new_projection
+        one_matrix = head.added_projection is None or head.added == "linear"
+        self.added_projection = None if one_matrix else head.added_projection
         with torch.no_grad():
             folded = head.fold()
+            new_map = head.folded_matrix() if one_matrix else head.scale * folded.new
         self.register_buffer("added_map", folded.added.contiguous())
-        self.register_buffer("new_map", (head.scale * folded.new).contiguous())
+        self.register_buffer("new_map", new_map.contiguous())
 
     def forward(self, features: Tensor) -> BasisTransformationOutput:
         features = features.to(self.new_map.dtype)
         new = F.normalize(features if self.new_projection is None else self.new_projection(features), dim=-1)
         embedding = new @ self.new_map.mT
         if self.added_projection is not None:
-            linear = self.added == "linear"
-            added = self.added_projection(new if linear else features)
-            embedding = embedding + (added if linear else F.normalize(added, dim=-1)) @ self.added_map.mT
+            added = F.normalize(self.added_projection(features), dim=-1)
+            embedding = embedding + added @ self.added_map.mT
         embedding = F.normalize(embedding, dim=-1)
         return BasisTransformationOutput(new, embedding[..., : self.old_dim], embedding)

@@ -189,5 +189,5 @@ class HybridAuON(AuON):
         super().__init__(params, lr=lr, ns_steps=ns_steps, variant=variant, **kwargs)
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        super()._check_group(group)
         check_choice(group, "variant", ("normalized", "package"))
+        super()._check_group(group)

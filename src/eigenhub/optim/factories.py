@@ -11,7 +11,6 @@ from eigenhub.optim.auon import AuON, HybridAuON
 from eigenhub.optim.base import MatrixOptimizer
 from eigenhub.optim.dct_adamw import DCTAdamW
 from eigenhub.optim.groups import build_param_groups
-from eigenhub.optim.layer_wise import step_in_backward
 from eigenhub.optim.trion import Trion
 
 
@@ -57,24 +56,15 @@ class MatrixOptimizerFactory:
 
     optimizer: ClassVar[type[MatrixOptimizer]]
 
-    def __call__(self, model: nn.Module, layer_wise: bool = False, **kwargs: Any) -> MatrixOptimizer:
+    def __call__(self, model: nn.Module, **kwargs: Any) -> MatrixOptimizer:
         """The optimizer for a model.
 
         Args:
             model (`nn.Module`): what is trained.
-            layer_wise (`bool`, *optional*, defaults to `False`): see [`step_in_backward`]; needs `max_grad_norm=0` and no
-                accumulation in the training arguments.
             kwargs (`Any`): options of the optimizer and of [`build_param_groups`]. `Trainer` passes on nothing from its
                 arguments: state `lr` here, or take [`factory_kwargs_from`].
         """
-        made = make_optimizer(self.chosen(kwargs), model, kwargs)
-        if layer_wise:
-            step_in_backward(made)
-        return made
-
-    def chosen(self, options: Mapping[str, Any]) -> type[MatrixOptimizer]:
-        """The class that these options ask for."""
-        return self.optimizer
+        return make_optimizer(self.optimizer, model, kwargs)
 
 
 class DCTAdamWFactory(MatrixOptimizerFactory):
@@ -102,5 +92,5 @@ class AuONFactory(MatrixOptimizerFactory):
 
     optimizer = AuON
 
-    def chosen(self, options: Mapping[str, Any]) -> type[MatrixOptimizer]:
-        return HybridAuON if options.get("ns_steps") else AuON
+    def __call__(self, model: nn.Module, **kwargs: Any) -> MatrixOptimizer:
+        return make_optimizer(HybridAuON if kwargs.get("ns_steps") else AuON, model, kwargs)

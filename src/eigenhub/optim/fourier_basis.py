@@ -12,9 +12,9 @@ from eigenhub.optim.basis import Basis
 from eigenhub.optim.blocks import contiguous_rows, reordered, rows_in_cache
 
 
-# A CPU does the way back by a product up to this many columns (measured at n = 1024 and 2048: the FFT costs about as much
-# as 150 columns); the product of an accelerator is quick enough for any part of the columns.
-CPU_MATMUL_COLUMNS = 128
+# A CPU projects and comes back by a product up to this many columns (at widths from 256 to 2048 the FFT costs about as much
+# as 64 of them); the product of an accelerator is quick enough for any part of the columns.
+CPU_MATMUL_COLUMNS = 64
 
 
 class FourierBasis(Basis):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import get_world_size, is_available, is_initialized
 from torch.utils.hooks import RemovableHandle
 
 from eigenhub.optim.base import MatrixOptimizer
@@ -29,9 +29,9 @@ class SpentGradient(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         raise RuntimeError(
-            f"{func} needs a gradient that was used and freed during the backward pass (`step_in_backward`): there is no "
-            "clipping of norms (`max_grad_norm=0`), no gradient accumulation (`gradient_accumulation_steps=1`) and no "
-            "GradScaler in this mode; call `step()` after every `backward()`"
+            f"{func} needs a gradient that was used and freed during the backward pass (`step_in_backward`): this mode has "
+            "no norm of all gradients to clip or log (which `Trainer` does in every step), no accumulation and no "
+            "GradScaler; call `step()` after every `backward()`"
         )
 
 
@@ -40,7 +40,8 @@ def step_in_backward(optimizer: MatrixOptimizer) -> Sequence[RemovableHandle]:
 
     The largest gradient takes the place of all of them in memory. The training loop stays as it is: `step()` only closes
     the step, schedules and saved states work as ever, and the result is the same. What would have needed all gradients
-    raises instead of being left out silently: clipping, accumulation, `GradScaler`, a closure, several processes.
+    raises instead of being left out silently: clipping, accumulation, `GradScaler`, a closure, several processes; and
+    `Trainer`, which measures the norm of all gradients in every step.
 
     Args:
         optimizer (`MatrixOptimizer`): one of this package.
@@ -65,7 +66,7 @@ def step_in_backward(optimizer: MatrixOptimizer) -> Sequence[RemovableHandle]:
 
     @torch.no_grad()
     def use(parameter: Tensor) -> None:
-        if is_available() and is_initialized() and get_world_size() > 1:
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise RuntimeError("`step_in_backward` would use gradients before the processes have added theirs up")
         group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
         optimizer.step_parameters(group, [parameter])

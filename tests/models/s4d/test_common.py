@@ -26,7 +26,7 @@ class TestS4DForAudioClassification(ModelTester):
         "dt_transform": "softplus",
         "num_labels": 3,
     }
-    smallest = {"hidden_size": 2, "state_size": 4, "num_hidden_layers": 1}
+    smallest = {"hidden_size": 2, "state_size": 4, "num_hidden_layers": 1, "init": "lowrank"}
     auto_class = "AutoModelForAudioClassification"
     float32_names = FLOAT32
     trainer_keywords = {"optimizer_cls_and_kwargs": (S4DAdamW, {"lr": 1e-2, "weight_decay": 0.05})}
@@ -63,6 +63,8 @@ class TestS4DForCausalLM(Saving, Training):
         ({"bidirectional": True}, "`bidirectional` must be False"),
         ({"norm_type": "batch"}, "`norm_type='batch'` leaks across time"),
     ]
+
+    test_compiles_without_graph_breaks = pytest.mark.slow(Training.test_compiles_without_graph_breaks)
 
     @classmethod
     def inputs(cls, batch=2):

@@ -13,14 +13,14 @@ from tests.common.model_training import Training
 
 
 FLOAT32 = ("Lambda_re", "Lambda_im", "log_step", "state_weight", "running_mean", "running_var")
-TINY = {"hidden_size": 6, "state_size": 8, "num_blocks": 2, "num_hidden_layers": 2}
+TINY = {"hidden_size": 6, "state_size": 16, "num_blocks": 2, "num_hidden_layers": 2}
 FACTORY = {"optimizer_cls_and_kwargs": (S5AdamW, {"lr": 1e-2, "ssm_lr": 1e-3, "weight_decay": 0.05})}
 
 
 class TestS5ForCausalLM(ModelTester):
     model_class = S5ForCausalLM
     config = TINY | {"vocab_size": 11, "c_init": "trunc_standard_normal"}
-    smallest = {"hidden_size": 3, "state_size": 4, "num_blocks": 1, "num_hidden_layers": 1}
+    smallest = {"hidden_size": 3, "state_size": 4, "num_blocks": 1, "num_hidden_layers": 1, "init": "lowrank"}
     auto_class = "AutoModelForCausalLM"
     float32_names = FLOAT32
     compiles = True
@@ -29,7 +29,7 @@ class TestS5ForCausalLM(ModelTester):
         ({"bidirectional": True}, "`bidirectional` must be False"),
         ({"norm_type": "batch"}, "`norm_type='batch'` leaks across time"),
         ({"vocab_size": None, "input_size": 2}, "`vocab_size` must be given"),
-        ({"num_blocks": 3}, "`num_blocks` must divide `state_size`, got 3 and 8"),
+        ({"num_blocks": 3}, "`num_blocks` must divide `state_size`, got 3 and 16"),
         ({"state_size": 0}, "`state_size` must be at least 1, got 0"),
         ({"input_size": 3}, "either `vocab_size` or `input_size`, got 11 and 3"),
         ({"dt_min": 0.2}, "0 < dt_min <= dt_max, got 0.2 and 0.1"),
@@ -37,11 +37,11 @@ class TestS5ForCausalLM(ModelTester):
         ({"step_rescale": 0}, "`step_rescale` must be positive, got 0"),
         ({"init": "s4"}, "init"),
         ({"init": "lin", "b_init": "hippo"}, "`b_init='hippo'` needs `init`"),
-        ({"init": "lin", "num_blocks": 8}, "`init='lin'` needs systems of even size, got 1"),
+        ({"init": "lin", "num_blocks": 16}, "`init='lin'` needs systems of even size, got 1"),
         ({"ptd_method": "given"}, "`ptd_perturbation` must be given"),
         (
             {"ptd_method": "given", "ptd_perturbation": [[0.0]]},
-            r"must have shape \(4, 4\) or \(4, 4, 2\), got \(1, 1\)",
+            r"must have shape \(8, 8\) or \(8, 8, 2\), got \(1, 1\)",
         ),
         ({"ptd_tau": 0.0}, "`ptd_tau` must be above 0 and at most 1, got 0.0"),
         ({"ptd_gamma": -1.0}, "`ptd_gamma` must be positive"),

@@ -11,7 +11,7 @@ from eigenhub.models.s5_ptd.ssm_s5 import S5SSM
 from tests.models.s5_ptd.reference import s5_reference
 
 
-TINY = {"hidden_size": 4, "state_size": 12, "num_blocks": 2, "c_init": "trunc_standard_normal"}
+TINY = {"hidden_size": 4, "state_size": 16, "num_blocks": 2, "c_init": "trunc_standard_normal"}
 VARIANTS = [
     {},
     {"init": "legs", "conj_sym": "none", "b_init": "hippo"},
@@ -19,7 +19,7 @@ VARIANTS = [
     {"init": "lin", "discretization": "bilinear", "dt_tying": "layer"},
     {"init": "real", "step_rescale": 3.0},
     {"init": "inv", "state_size": 8, "num_blocks": 1, "dt_max": 0.5},
-    {"init": "ptd", "state_size": 7, "num_blocks": 1},
+    {"init": "lowrank", "state_size": 7, "num_blocks": 1},
     {"init": "ptd", "state_size": 2, "num_blocks": 2},
     {"init": "ptd", "ptd_method": "gaussian", "ptd_delta": 1e-2},
 ]
@@ -166,7 +166,7 @@ def test_eigenvalues_are_kept_stable_if_asked():
 
 def test_half_equals_all_for_a_real_output_map():
     """Both sizes of the state compute the same real system; n = 7 has a real eigenvalue of weight one."""
-    for settings in ({}, {"state_size": 7, "num_blocks": 1}, {"init": "lin"}):
+    for settings in ({}, {"init": "lowrank", "state_size": 7, "num_blocks": 1}, {"init": "lin"}):
         half, full = layer(**settings).double(), layer(conj_sym="none", **settings).double()
         n, blocks = half.config.system_size, half.config.num_blocks
         c, b = torch.randn(4, blocks, n, dtype=torch.complex128).real, torch.randn(blocks, n, 4).double()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
 from eigenhub.models.bt2.bt2_outputs import Bt2EmbedderOutput, Bt2ImageClassifierOutput, Bt2ModelOutput
-from eigenhub.models.bt2.bt2_training import RebaseCallback, bt2_param_groups, rebase_long_rotations_, warm_start_
+from eigenhub.models.bt2.bt2_training import bt2_param_groups, rebase_long_rotations_, warm_start_
 from eigenhub.models.bt2.configuration_bt2 import Bt2Config, Bt2EmbedderConfig
 from eigenhub.models.bt2.item_vectors import ItemVectors, cached_vectors, weights_fingerprint
 from eigenhub.models.bt2.losses import (
@@ -30,6 +30,7 @@ from eigenhub.models.bt2.modeling_bt2_embedder import Bt2EmbedderForImageClassif
 if TYPE_CHECKING:
     from eigenhub.models.bt2.backfill_curves import BackfillCurve, backfill_curve
     from eigenhub.models.bt2.baselines import PATHS, UpgradePath, fit_paths
+    from eigenhub.models.bt2.bt2_callback import RebaseCallback
     from eigenhub.models.bt2.calibration import Calibration, calibrate_old_scale
     from eigenhub.models.bt2.comparison import PathResult, compare_paths
     from eigenhub.models.bt2.head_fitting import HeadRecipe, fit_head
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
     from eigenhub.models.bt2.text_upgrade import attach_head, fit_sentence_transformer
     from eigenhub.models.bt2.vector_training import TeacherVectors
 
-# name -> module, for everything that needs the extra `search`
+# name -> module, for everything that needs the extra `search`, or all of `Trainer`
 _SEARCH_EXPORTS: dict[str, str] = {
+    "RebaseCallback": "eigenhub.models.bt2.bt2_callback",
     "attach_head": "eigenhub.models.bt2.text_upgrade",
     "backfill_curve": "eigenhub.models.bt2.backfill_curves",
     "BackfillCurve": "eigenhub.models.bt2.backfill_curves",

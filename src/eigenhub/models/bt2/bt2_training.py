@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from eigenhub.nn.orthogonal_transform import REBASE_ABOVE, OrthogonalTransform
 
@@ -86,23 +85,3 @@ def rebase_long_rotations_(model: nn.Module, optimizer: Optimizer | None = None,
     for transform in long:
         transform.rebase_(optimizer)
     return len(long)
-
-
-class RebaseCallback(TrainerCallback):
-    """Calls [`rebase_long_rotations_`] in a `Trainer`, after optimizer steps.
-
-    Args:
-        every (`int`, *optional*, defaults to 10): steps between looks.
-        above (`float`, *optional*, defaults to 5.0): limit on `skew_norm`.
-    """
-
-    def __init__(self, every: int = 10, above: float = REBASE_ABOVE) -> None:
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1, got {every}")
-        self.every, self.above = every, above
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step % self.every == 0:
-            rebase_long_rotations_(kwargs["model"], kwargs.get("optimizer"), self.above)
