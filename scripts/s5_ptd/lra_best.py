@@ -39,7 +39,7 @@ class BestWeights:
         if figure is None or (self.best is not None and figure <= self.best):
             return
         self.best = figure
-        self.weights.parent.mkdir(exist_ok=True)
+        self.weights.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.weights.with_suffix(".tmp")
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, unfinished)
         os.replace(unfinished, self.weights)

@@ -27,10 +27,19 @@ STYLE = """<style>
 WAIT = "<p>Making the embedded encoders. The very first time they are trained here, in about half a minute.</p>"
 
 
-def share_row() -> tuple[gr.Slider, gr.Checkbox]:
+def share_row(tab: str) -> tuple[gr.Slider, gr.Checkbox]:
     """The slider and the switch that both tabs have."""
     with gr.Row():
-        share = gr.Slider(0, 100, value=40, step=5, label="Share backfilled, in percent", min_width=260, scale=3)
+        share = gr.Slider(
+            0,
+            100,
+            value=40,
+            step=5,
+            label="Share backfilled, in percent",
+            elem_id=f"{tab}-share",
+            min_width=260,
+            scale=3,
+        )
         calibrated = gr.Checkbox(True, label="Scale old vectors", info="chosen on other queries", min_width=200)
     return share, calibrated
 
@@ -55,7 +64,7 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
                 scale=5,
             )
             search_button = gr.Button("Search", elem_id="search", **BUTTON)
-        text_share, text_calibrated = share_row()
+        text_share, text_calibrated = share_row("text")
         text_verdict = gr.Markdown(elem_id="text-verdict")
         with gr.Row():
             lists = []
@@ -85,7 +94,7 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
                     label="Query", type="pil", sources=["upload", "clipboard"], height=200, elem_id="image"
                 )
         label = gr.Textbox(visible=False)
-        image_share, image_calibrated = share_row()
+        image_share, image_calibrated = share_row("image")
         image_verdict = gr.Markdown(elem_id="image-verdict")
         with gr.Row():
             galleries = [

@@ -89,6 +89,20 @@ def test_lengths_hold_the_state_over_right_padding(backend):
         assert_close(held[row : row + 1], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_padding_on_either_side_changes_nothing(reverse):
+    """Zeros as input at the pads are enough for the outputs, in both directions."""
+    u, *maps, _ = (t.detach() for t in system(2, 30))
+    alone, final = diagonal_ssm(u, *maps, reverse=reverse)
+    left, right = torch.zeros(2, 13, 5, dtype=u.dtype), torch.zeros(2, 8, 5, dtype=u.dtype)
+    y, _ = diagonal_ssm(torch.cat([left, u, right], dim=1), *maps, reverse=reverse)
+    assert_close(y[:, 13:43], alone, rtol=0, atol=1e-12)
+    if not reverse:
+        lengths = torch.tensor([43, 43])
+        _, state = diagonal_ssm(torch.cat([left, u, right], dim=1), *maps, lengths=lengths)
+        assert_close(state, final, rtol=0, atol=1e-12)
+
+
 def test_states_carry_from_part_to_part_and_to_single_steps():
     u, *maps, state = system(2, 60)
     weight = WEIGHT.double()

@@ -10,11 +10,11 @@ from eigenhub.embedded.glyphs import draw_glyphs
 from eigenhub.models.bt2 import Relevance, backfill_curve, rank
 from tests.models.bt2.text_cases import tiny_encoder
 from tests.spaces.checks import check_endpoints_are_described
-from tests.spaces.conftest import modules_of
+from tests.spaces.conftest import modules_of, require_listed
 from tests.support.devices import require_package
 
 
-pytestmark = [require_package("sentence_transformers"), require_package("faiss")]
+pytestmark = [require_listed("bt2"), require_package("sentence_transformers"), require_package("faiss")]
 OLD, NEW = "embedded:old", "embedded:new"
 
 
@@ -121,7 +121,7 @@ def test_records_for_programs(bt2, text):
 def test_the_text_tab_shows_a_known_question(bt2, text):
     summary, query, verdict, *lists, curve = bt2.page.show_text(OLD, NEW, "", 40, True)
     assert query.value == query.choices[0][0] and len(query.choices) == 12
-    assert "Recall@10 before" in summary and "64 to 96+32"[:8] in summary
+    assert "Recall@10 before" in summary and "64 to 128 dimensions" in summary
     assert verdict.startswith("First right answer")
     assert all(html.count("<li") == 5 for html in lists)
     assert [line.get_label() for line in curve.axes[0].lines[:3]] == [

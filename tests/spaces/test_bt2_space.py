@@ -8,12 +8,15 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
+from tests.spaces.checks import check_command_opens_page
+from tests.spaces.conftest import require_listed
 from tests.support.devices import require_package
 
 
 FIRST_TIME = 240_000  # milliseconds in which the embedded encoders are trained, on a busy machine
 
 
+@require_listed("bt2")
 @require_package("sentence_transformers")
 @require_package("faiss")
 class TestBt2Space(SpaceTester):
@@ -44,11 +47,11 @@ class TestBt2Space(SpaceTester):
         expect(page.locator("#text-curve img")).to_be_visible()
         expect(page.locator("#text-mixed li")).to_have_count(5)
         expect(page.locator("#text-verdict")).to_contain_text("First right answer")
-        slide(page, "#text-tab-share", 100)
+        slide(page, "#text-share", 100)
         expect(page.locator("#text-mixed li .new")).to_have_count(5)
-        slide(page, "#text-tab-share", 0)
+        slide(page, "#text-share", 0)
         expect(page.locator("#text-mixed li .old")).to_have_count(5)
-        slide(page, "#text-tab-share", 40)
+        slide(page, "#text-share", 40)
         page.get_by_label("Question").fill("wait until a thread has ended")
         page.get_by_label("Question").press("Enter")
         expect(page.locator("#text-verdict")).to_contain_text("is not known")
@@ -57,18 +60,17 @@ class TestBt2Space(SpaceTester):
         expect(page.locator("#image-mixed img")).to_have_count(5)
         page.locator("#samples").get_by_role("button").nth(2).click()
         expect(page.locator("#image-verdict")).to_contain_text("First right answer")
-        slide(page, "#image-tab-share", 100)
+        slide(page, "#image-share", 100)
         expect(page.locator("#image-mixed")).to_contain_text(re.compile("new vector"))
         page.get_by_role("tab", name="Text").click()
         expect(page.locator("#text-curve img")).to_be_visible()
 
 
 def slide(page, place, value):
-    """Type a share into the number beside the slider."""
-    box = page.locator(f"{place} input[type=number]")
-    box.fill(str(value))
-    box.press("Enter")
-    box.blur()
+    """Drag the slider and let it go."""
+    handle = page.locator(f"{place} input[type=range]")
+    handle.fill(str(value))
+    handle.dispatch_event("pointerup")
 
 
 def are_hits(key):
@@ -81,3 +83,7 @@ def are_hits(key):
 
 def is_an_upgrade(found):
     return found["before"] < found["now"] < found["after"] and len(found["plain"]) == 11
+
+
+def test_the_command_opens_the_page():
+    check_command_opens_page("bt2", "Upgrade a search without re-embedding it")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 
@@ -63,5 +63,5 @@ def save_solutions(path: Path, solutions: Mapping[PTDProblem, tuple[Tensor, Mapp
     metadata = {problem.key: json.dumps(dict(info)) for problem, (_, info) in solutions.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{torch.randint(1 << 62, ()).item():x}")
-    save_file(tensors, draft, metadata)
+    draft.write_bytes(save(tensors, metadata))  # `save_file` would make it readable for its owner only
     draft.replace(path)

@@ -29,7 +29,7 @@ class FoldedHead(nn.Module):
     ```
     """
 
-    added_map: Tensor
+    added_map: Tensor | None
     new_map: Tensor
 
     def __init__(self, head: BasisTransformationHead) -> None:
@@ -41,14 +41,14 @@ class FoldedHead(nn.Module):
         with torch.no_grad():
             folded = head.fold()
             new_map = head.folded_matrix() if one_matrix else head.scale * folded.new
-        self.register_buffer("added_map", folded.added.contiguous())
+        self.register_buffer("added_map", None if one_matrix else folded.added.contiguous())
         self.register_buffer("new_map", new_map.contiguous())
 
     def forward(self, features: Tensor) -> BasisTransformationOutput:
         features = features.to(self.new_map.dtype)
         new = F.normalize(features if self.new_projection is None else self.new_projection(features), dim=-1)
         embedding = new @ self.new_map.mT
-        if self.added_projection is not None:
+        if self.added_projection is not None and self.added_map is not None:
             added = F.normalize(self.added_projection(features), dim=-1)
             embedding = embedding + added @ self.added_map.mT
         embedding = F.normalize(embedding, dim=-1)

@@ -78,7 +78,8 @@ class OrthogonalTransform(nn.Module):
         """
         self.base.copy_(random_orthogonal(self.d, generator))
         if self.rank is not None:  # one factor must not be zero, or neither would get a gradient
-            self.left.copy_(torch.randn(self.d, self.rank, generator=generator) / self.d**0.5)
+            left = torch.randn(self.d, self.rank, generator=generator, dtype=torch.float32)
+            self.left.copy_(left / self.d**0.5)
         self.zero_rotation_()
 
     @torch.no_grad()

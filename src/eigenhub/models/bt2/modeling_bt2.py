@@ -85,7 +85,8 @@ class Bt2Model(Bt2PreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple:
-        r"""
+        r"""Vectors of images.
+
         Args:
             pixel_values (`Tensor` of shape `(batch, channels, height, width)`): images as the backbone takes them.
             output_hidden_states (`bool`, *optional*): whether to return those of the backbone.
@@ -185,7 +186,8 @@ class Bt2ForImageClassification(WithOldClasses, Bt2PreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple:
-        r"""
+        r"""Vectors and logits of images, and the loss if there is something to learn from.
+
         Args:
             pixel_values (`Tensor` of shape `(batch, channels, height, width)`): images as the backbone takes them.
             labels (`Tensor` of shape `(batch,)`, *optional*): classes.

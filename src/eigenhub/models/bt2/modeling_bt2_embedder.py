@@ -71,7 +71,8 @@ class Bt2EmbedderForImageClassification(WithOldClasses, Bt2TrunkModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple:
-        r"""
+        r"""Vectors and logits of images, and the loss if there is something to learn from.
+
         Args:
             pixel_values (`Tensor` of shape `(batch, channels, height, width)`): images as the backbone takes them.
             labels (`Tensor` of shape `(batch,)`, *optional*): classes.
