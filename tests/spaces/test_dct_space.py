@@ -49,7 +49,7 @@ class TestDctSpace(SpaceTester):
         expect(page.locator("#energy-table")).to_contain_text("coordinate axes")
         page.get_by_label("Model", exact=True).fill(MODEL)
         page.get_by_label("Model", exact=True).press("Enter")
-        expect(page.locator("#energy-verdict")).to_contain_text("With r = 4 of 16")
+        expect(page.locator("#energy-verdict")).to_contain_text("With r = 4 of 16", timeout=FIRST_TIME)
         self.race(page)
         page.get_by_role("tab", name="Memory").click()
         expect(page.locator("#memory-summary")).to_contain_text("368 M")
