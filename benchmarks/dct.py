@@ -4,8 +4,7 @@
 python benchmarks/dct.py            # everything on one thread, three to four minutes
 python benchmarks/dct.py --short    # a smaller layer and fewer rounds, for a quick look; saves nothing
 
-Peers that are not installed are named and left out: `pip install --no-deps galore-torch apollo-torch pytorch_optimizer`
-(galore-torch imports bitsandbytes).
+Peers that are not installed are named and left out: `pip install 'eigenhub[bench,quant]'` brings them.
 """
 
 import argparse
@@ -57,6 +56,7 @@ FORMULAS = {
     "Dion": "dion",
 }
 OURS = ("DCT-AdamW", "Trion", "AuON")
+NOTE = "Ratios of the best of several calls in turn, on one thread; then bytes of state. A step counts the weights of one layer."
 Seconds = dict[str, list[float]]
 
 
@@ -116,7 +116,7 @@ def refresh_rows(seconds: Seconds, setting: str) -> list[dict]:
     """DCT-AdamW against GaLore with its SVDs spread over the steps between them.
 
     The project asks for a tenth. An SVD costs as much as some tens of the steps between two of them, so that a tenth is in
-    reach where subspaces change often; at GaLore's own gap even a step that costs nothing to choose is not a tenth.
+    reach where subspaces change often. At GaLore's own gap its SVDs are a small part of its time, and it is not.
     """
     if "GaLore with SVDs" not in seconds:
         return []
@@ -175,7 +175,8 @@ def main() -> None:
     ]
     if "pytorch_optimizer" not in absent:
         packages.append("pytorch_optimizer")
-    save("dct", "DCT-AdamW, Trion, AuON: speed and memory", rows, packages, keep=not short)
+    note = NOTE + (f" Not installed and left out: {', '.join(absent)}." if absent else "")
+    save("dct", "DCT-AdamW, Trion, AuON: speed and memory", rows, packages, keep=not short, note=note)
 
 
 if __name__ == "__main__":

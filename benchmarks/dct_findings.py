@@ -27,7 +27,7 @@ ADAM, MOMENTUM, DCT, SGD = (5e-4, 1e-3, 2e-3), (0.02, 0.05, 0.1), (1e-3, 2e-3, 4
 NOTE = (
     "Held-out loss (nats per byte) of a small Llama after {steps} steps, mean over seeds {seeds} with the smallest and the "
     "largest, at the rates that were best on seed 0; then differences of such losses (the bound says what had been expected), "
-    "bases at equal rates, energies and overlaps. Seeds differ by up to 0.1, and a rate that is best on one seed need not be "
+    "bases at equal rates, energies and overlaps. Seeds differ by up to 0.2, and a rate that is best on one seed need not be "
     "on another: a difference below 0.05 means nothing."
 )
 

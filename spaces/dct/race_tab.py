@@ -114,12 +114,12 @@ def run(
     *rates: float,
 ) -> Iterator[tuple[Any, str, str]]:
     """Curves, standings and a sentence, again and again until the race is over or stopped."""
-    yield None, standings_table([]), "Getting ready …"
-    from computing import report
-
-    by_name = dict(zip(RATES, rates, strict=True))
     _racing.add(request.session_hash)
     try:
+        yield None, standings_table([]), "Getting ready …"
+        from computing import report
+
+        by_name = dict(zip(RATES, rates, strict=True))
         for records in report(names, bases, rank, gap, left_over, steps, by_name, aux_rate):
             goes_on = request.session_hash in _racing
             plot = gr.LinePlot(curves(records), x_lim=[0, steps], y_lim=[None, ceiling(records, steps)])
@@ -155,6 +155,8 @@ def sentence(records: Sequence[dict], steps: int, goes_on: bool = True) -> str:
     """How far the race is, and who leads."""
     leader = min(records, key=order)
     done = len(leader["losses"])
+    if leader["diverged"]:
+        return f"Step {done} of {int(steps)}: every run has diverged."
     if leader["held_out_loss"] is None:
         where = f"Step {done} of {int(steps)}" if goes_on else f"Stopped after step {done} of {int(steps)}"
         return f"{where}: {leader['name']} leads."

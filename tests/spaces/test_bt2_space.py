@@ -85,5 +85,8 @@ def is_an_upgrade(found):
     return found["before"] < found["now"] < found["after"] and len(found["plain"]) == 11
 
 
+@require_listed("bt2")
+@require_package("sentence_transformers")
+@require_package("faiss")
 def test_the_command_opens_the_page():
     check_command_opens_page("bt2", "Upgrade a search without re-embedding it")

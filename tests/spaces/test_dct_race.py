@@ -184,6 +184,7 @@ def test_a_run_that_blows_up_is_said_to_have_diverged(dct):
     assert "diverged" in html and html.index("frozen") < html.index("AdamW")
     assert tab.sentence(last, 10).startswith("Finished after 10 steps: **frozen (control)** ends lowest")
     assert tab.ceiling(last, 10) <= max(frozen["smoothed"])
+    assert tab.sentence([adamw], 10) == "Step 10 of 10: every run has diverged." and tab.ceiling([adamw], 10) is None
     assert tab.curves(last)[tab.LOSS].max() < 6
 
 
@@ -218,6 +219,10 @@ def test_the_event_of_the_page_ends_with_the_standings(dct):
 
 def test_a_race_ends_for_the_page_that_stops_it(dct):
     me, other = SimpleNamespace(session_hash="me"), SimpleNamespace(session_hash="other")
+    early = page_race(dct, me, 300)
+    next(early)
+    dct.race_tab.end(me)
+    assert "Stopped after step 1 of 300" in next(early)[2] and next(early, None) is None
     race = page_race(dct, me, 300)
     assert [next(race)[2][:12] for _ in range(2)] == ["Getting read", "Step 1 of 30"]
     dct.race_tab.end(other)

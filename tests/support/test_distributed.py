@@ -79,4 +79,14 @@ def test_kill_tree_reaches_grandchildren_in_their_own_session(tmp_path):
     kill_tree(process)
     process.wait()
     pid = int(marker.read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    deadline = time.monotonic() + 10  # a signal takes a moment to be carried out
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
