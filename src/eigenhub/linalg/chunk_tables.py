@@ -41,18 +41,18 @@ def chunk_tables(lbar: Tensor, bbar: Tensor, c: Tensor, chunk: int, tail: int, d
     """
     wide = wide_dtype(dtype, lbar.device)
     lbar_re, lbar_im = lbar.to(wide).unbind(-1)
-    b_re, b_im = bbar.to(wide).unsqueeze(-2).unbind(-1)
-    c_re, c_im = c.to(wide).unsqueeze(-2).unbind(-1)
-    re, im = power_table(lbar_re, lbar_im, chunk + 1)  # [channels, states, chunk + 1]
-    enter = complex_product(b_re, b_im, re[..., :-1], im[..., :-1])
-    leave_re, leave_im = complex_product(2 * c_re, 2 * c_im, re, im)
-    head = (b_re * leave_re - b_im * leave_im).sum(-2)[..., :-1]  # K_0 .. K_{T-1}
+    b_re, b_im = bbar.to(wide).unbind(-1)
+    c_re, c_im = (2 * c.to(wide)).unbind(-1)
+    re, im = power_table(lbar_re, lbar_im, chunk + 1)  # [chunk + 1, channels, states]
+    enter = complex_product(b_re, b_im, re[:-1], im[:-1])
+    leave_re, leave_im = complex_product(c_re, c_im, re, im)
+    head = (b_re * leave_re - b_im * leave_im).sum(-1)[:-1]  # K_0 .. K_{T-1} of every channel
     return ChunkTables(
-        _toeplitz(head.to(dtype)),
-        torch.cat(enter, dim=-2).to(dtype).flip(-1).mT,
-        torch.cat([leave_re, -leave_im], dim=-2)[..., 1:].to(dtype),
-        torch.stack([re[..., chunk], im[..., chunk]], dim=-2),
-        torch.stack([re[..., tail], im[..., tail]], dim=-2),
+        _toeplitz(head.mT.to(dtype)),
+        torch.cat(enter, dim=-1).flip(0).to(dtype).transpose(0, 1).contiguous(),
+        torch.cat([leave_re, -leave_im], dim=-1)[1:].to(dtype).permute(1, 2, 0).contiguous(),
+        torch.stack([re[chunk], im[chunk]], dim=-2),
+        torch.stack([re[tail], im[tail]], dim=-2),
     )
 
 

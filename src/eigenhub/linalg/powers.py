@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Powers of complex numbers that are kept as a real and an imaginary part."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def wide_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -15,7 +18,7 @@ def wide_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return dtype if device.type == "mps" else torch.float64
 
 
-def power_table(real: Tensor, imag: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def power_table(real: Tensor, imag: Tensor, count: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     r"""$z^0, \dots, z^{\mathrm{count}-1}$ by doubling: $\log_2$ products instead of `count` exponentials.
 
     Args:
@@ -23,9 +26,10 @@ def power_table(real: Tensor, imag: Tensor, count: int) -> tuple[Tensor, Tensor]
             undamped mode; use float64 wherever the device has it, see [`wide_dtype`].
         imag (`Tensor` of shape `(...)`): imaginary part of z.
         count (`int`): number of powers, at least 1.
+        dtype (`torch.dtype`, *optional*): of the result, by default that of `real`; powers are taken before the cast.
 
     Returns:
-        Real and imaginary part, of shape `(..., count)`, differentiable also at z = 0.
+        Real and imaginary part, of shape `(count, ...)`, differentiable (once) also at z = 0.
 
     Example:
 
@@ -38,14 +42,42 @@ def power_table(real: Tensor, imag: Tensor, count: int) -> tuple[Tensor, Tensor]
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count!r}")
-    step_re, step_im = real.unsqueeze(-1), imag.unsqueeze(-1)
-    re, im = torch.ones_like(step_re), torch.zeros_like(step_im)
-    while (have := re.shape[-1]) < count:
-        first_re, first_im = re[..., : count - have], im[..., : count - have]
-        more_re, more_im = complex_product(first_re, first_im, step_re, step_im)
-        re, im = torch.cat([re, more_re], dim=-1), torch.cat([im, more_im], dim=-1)
-        step_re, step_im = complex_product(step_re, step_im, step_re, step_im)
+    re, im = PowerTable.apply(real, imag, count, real.dtype if dtype is None else dtype)
     return re, im
+
+
+class PowerTable(torch.autograd.Function):
+    r"""[`power_table`] with the derivative $k z^{k-1}$ read off the table itself."""
+
+    @staticmethod
+    def forward(ctx: Any, real: Tensor, imag: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Double the table until it is full."""
+        re, im = real.new_empty(count, *real.shape), real.new_empty(count, *real.shape)
+        re[0], im[0] = 1, 0
+        step_re, step_im, have = real, imag, 1
+        while have < count:
+            fresh = min(have, count - have)
+            then, first_re, first_im = slice(have, have + fresh), re[:fresh], im[:fresh]
+            torch.mul(first_re, step_re, out=re[then]).addcmul_(first_im, step_im, value=-1)
+            torch.mul(first_re, step_im, out=im[then]).addcmul_(first_im, step_re)
+            step_re, step_im = complex_product(step_re, step_im, step_re, step_im)
+            have += fresh
+        re, im = re.to(dtype), im.to(dtype)
+        ctx.save_for_backward(re, im)
+        ctx.given = real.dtype
+        return re, im
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_re: Tensor, grad_im: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Gradient times the conjugate of the derivative, summed over the powers by a product with their exponents."""
+        re, im = (part[:-1] for part in ctx.saved_tensors)
+        g_re, g_im = grad_re[1:], grad_im[1:]
+        k = torch.arange(1, len(grad_re), dtype=re.dtype, device=re.device)
+        by_re = torch.addcmul(g_re * re, g_im, im)
+        by_im = torch.addcmul(g_im * re, g_re, im, value=-1)
+        to_re, to_im = (torch.mv(part.flatten(1).mT, k).view(re.shape[1:]).to(ctx.given) for part in (by_re, by_im))
+        return to_re, to_im, None, None
 
 
 def complex_product(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,6 +90,22 @@ def complex_product(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor,
         d (`Tensor`): imaginary part of the second.
     """
     return a * c - b * d, a * d + b * c
+
+
+def repeated_square(real: Tensor, imag: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    r"""$z^{2^{\mathrm{times}}}$.
+
+    Args:
+        real (`Tensor`): real part of z.
+        imag (`Tensor`): imaginary part of z.
+        times (`int`): number of squarings.
+
+    Returns:
+        Real and imaginary part.
+    """
+    for _ in range(times):
+        real, imag = complex_product(real, imag, real, imag)
+    return real, imag
 
 
 def integer_power(real: Tensor, imag: Tensor, exponent: Tensor, limit: int) -> tuple[Tensor, Tensor]:

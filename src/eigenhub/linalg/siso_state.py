@@ -77,12 +77,12 @@ def _weighted_sum(u: Tensor, lbar_re: Tensor, lbar_im: Tensor) -> tuple[Tensor, 
     """`sum_l lbar^(L-1-l) u_l` as `[batch, channels, states]`: inside blocks by a product, over blocks by a sum."""
     batch, length, channels = u.shape
     inner = max(1, min(INNER, length))
-    re, im = power_table(lbar_re, lbar_im, inner + 1)
-    powers = torch.cat([re, im], dim=-2)[..., :inner].flip(-1).mT.to(u.dtype)  # [channels, inner, 2 * states]
+    re, im = power_table(lbar_re, lbar_im, inner + 1)  # [inner + 1, channels, states]
+    powers = torch.cat([re, im], dim=-1)[:inner].flip(0).to(u.dtype).transpose(0, 1)
     blocks = max(1, -(-length // inner))
     rows = pad(u.permute(2, 0, 1), (blocks * inner - length, 0)).reshape(channels, batch * blocks, inner)
     local = torch.bmm(rows, powers).reshape(channels, batch, blocks, 2, lbar_re.shape[-1]).to(re.dtype)
-    outer = power_table(re[..., inner], im[..., inner], blocks)
-    weights = [part.flip(-1).mT[:, None] for part in outer]  # [channels, 1, outer, states]
+    outer = power_table(re[inner], im[inner], blocks)
+    weights = [part.flip(0).transpose(0, 1).unsqueeze(1) for part in outer]  # [channels, 1, blocks, states]
     total = complex_product(local[..., 0, :], local[..., 1, :], *weights)
     return total[0].sum(2).movedim(0, 1), total[1].sum(2).movedim(0, 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eigenhub.linalg.autocast import without_autocast
 from eigenhub.linalg.discretization import METHODS, discretize, dss_factor
-from eigenhub.linalg.powers import complex_product, power_table, wide_dtype
+from eigenhub.linalg.powers import complex_product, power_table, repeated_square, wide_dtype
 from eigenhub.linalg.scan_checks import check_choice
 
 
@@ -111,25 +111,21 @@ def diagonal_kernel(lbar: Tensor, coefficient: Tensor, length: int, dtype: torch
     check_discrete(lbar, coefficient, length)
     dtype = torch.promote_types(coefficient.dtype, torch.float32) if dtype is None else dtype
     wide = wide_dtype(dtype, lbar.device)
-    inner = 1 << (length - 1).bit_length() // 2  # a power of two near the square root
+    doublings = (length - 1).bit_length() // 2
+    inner = 1 << doublings  # T, a power of two near the square root
     outer = -(-length // inner)
     lbar_re, lbar_im = lbar.to(wide).unbind(-1)
-    powers = power_table(lbar_re, lbar_im, inner + 1)  # [channels, states, inner + 1]
-    strides = power_table(powers[0][..., inner], powers[1][..., inner], outer)
-    c_re, c_im = coefficient.to(wide).unsqueeze(-2).unbind(-1)
-    left_re, left_im = complex_product(c_re, c_im, *strides)  # [..., channels, states, outer]
-    left = torch.cat([2 * left_re, -2 * left_im], dim=-2).to(dtype)
-    right = torch.cat(powers, dim=-2)[..., :inner].to(dtype)
-    return _fold(left, right)[..., :length]
-
-
-def _fold(left: Tensor, right: Tensor) -> Tensor:
-    """`left.mT @ right` with the leading dimensions of `left` as further rows, so that `right` is not repeated."""
-    *lead, channels, width, outer = left.shape
-    rows = left.reshape(-1, channels, width, outer).permute(1, 0, 3, 2).reshape(channels, -1, width)
-    with without_autocast(left.device):
-        product = torch.bmm(rows, right)
-    return product.reshape(channels, -1, outer * right.shape[-1]).movedim(1, 0).reshape(*lead, channels, -1)
+    p_re, p_im = power_table(lbar_re, lbar_im, inner, dtype)  # [inner, channels, states]
+    s_re, s_im = power_table(*repeated_square(lbar_re, lbar_im, doublings), outer, dtype)
+    c_re, c_im = ((2 * part.to(dtype)).reshape(-1, 1, *lbar.shape[:2]) for part in coefficient.unbind(-1))
+    # real parts, then negative imaginary ones: [leading, outer, channels, 2 * states]
+    left = torch.cat([c_re * s_re - c_im * s_im, -c_re * s_im - c_im * s_re], dim=-1)
+    left = left.permute(2, 0, 1, 3).flatten(1, 2)
+    right = torch.cat([p_re, p_im], dim=-1).permute(1, 2, 0)
+    with without_autocast(lbar.device):
+        product = torch.bmm(left, right)  # [channels, leading * outer, inner]
+    kernel = product.unflatten(1, (-1, outer)).flatten(2).movedim(1, 0)[..., :length]
+    return kernel.reshape(*coefficient.shape[:-2], length)
 
 
 def check_discrete(lbar: Tensor, coefficient: Tensor, length: int) -> None:

@@ -12,7 +12,7 @@ from eigenhub.models.state_space.configuration_state_space import Init, StateSpa
 class S4DConfig(StateSpaceConfig):
     """Configuration of an S4D model; `init="legs"` is S4D-LegS, `"lin"` S4D-Lin, `"inv"` S4D-Inv, `"ptd"` S4-PTD.
 
-    The other settings are those of [`StateSpaceConfig`](../state_space/configuration_state_space.py), the same for S5;
+    The other settings are those of [`StateSpaceConfig`], the same for S5;
     `state_size` is N, which counts both halves of the conjugate pairs.
 
     Args:

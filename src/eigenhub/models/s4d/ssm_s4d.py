@@ -98,7 +98,7 @@ class S4DSSM(Float32Parameters, RemembersWhileFrozen):
             rate (`float`, *optional*, defaults to 1.0): factor on the time steps.
         """
         parameters = (self.A_real, self.A_imag, self.B, self.inv_dt)
-        settings = (rate, self.config.step_rescale)
+        settings = (rate, self.config.step_rescale, self.config.discretization)
         return self.remember("discrete", lambda: self._discretize(rate), parameters, *settings)
 
     def _discretize(self, rate: float) -> tuple[Tensor, Tensor]:
@@ -232,7 +232,7 @@ class S4DSSM(Float32Parameters, RemembersWhileFrozen):
         parameters = [
             p for p in (self.A_real, self.A_imag, self.B, self.C, self.C_backward, self.inv_dt) if p is not None
         ]
-        settings = (length, rate, self.config.step_rescale)
+        settings = (length, rate, self.config.step_rescale, self.config.discretization, self.config.bandlimit)
         return self.remember("kernel", lambda: self._kernel(length, rate), parameters, *settings)
 
     def _kernel(self, length: int, rate: float) -> Tensor:

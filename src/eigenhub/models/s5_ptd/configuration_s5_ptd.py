@@ -12,7 +12,7 @@ from eigenhub.models.state_space.configuration_state_space import HIPPO_INITS, S
 class S5Config(StateSpaceConfig):
     """Configuration of an S5 model; `init="ptd"` makes it S5-PTD, `init="legs"` the original S5.
 
-    The other settings are those of [`StateSpaceConfig`](../state_space/configuration_state_space.py), the same for S4D.
+    The other settings are those of [`StateSpaceConfig`], the same for S4D.
     For the models of the papers set `bidirectional=True`, `norm_type="batch"` and, to the letter, `conj_sym="none"` (PTD),
     `clip_eigs=False`, `mask_padding=False`.
 
@@ -25,7 +25,7 @@ class S5Config(StateSpaceConfig):
         force_neg (`bool`, *optional*, defaults to `False`): use minus the absolute value of the real parts.
         dt_tying (`str`, *optional*, defaults to `"state"`): a time step of its own for every `"state"`, as in the official
             code, for every `"block"`, which keeps the structure that the theorem is about, or one for the `"layer"`.
-        c_init (`str`, *optional*, defaults to `"lecun_normal"`): `"trunc_standard_normal"` (standard deviation
+        c_init (`str`, *optional*, defaults to `"trunc_standard_normal"`): `"trunc_standard_normal"` (standard deviation
             1/sqrt(P)), `"lecun_normal"` (1/sqrt(H P)), both in the basis of the state, or `"complex_normal"` (sqrt(1/2)) in
             the eigenbasis.
         b_init (`str`, *optional*, defaults to `"lecun_normal"`): `"lecun_normal"` (1/sqrt(P)) or `"hippo"`, the column of
@@ -54,7 +54,7 @@ class S5Config(StateSpaceConfig):
     clip_eigs: bool = True
     force_neg: bool = False
     dt_tying: Literal["state", "block", "layer"] = "state"
-    c_init: Literal["trunc_standard_normal", "lecun_normal", "complex_normal"] = "lecun_normal"
+    c_init: Literal["trunc_standard_normal", "lecun_normal", "complex_normal"] = "trunc_standard_normal"
     b_init: Literal["lecun_normal", "hippo"] = "lecun_normal"
     activation: Literal["full_glu", "half_glu1", "half_glu2", "gelu"] = "half_glu1"
     scan_backend: Literal["auto", "fused", "reference", "associative"] = "auto"

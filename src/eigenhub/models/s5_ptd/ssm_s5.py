@@ -76,7 +76,8 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
     def discrete(self) -> tuple[Tensor, Tensor]:
         """Discrete state matrix `(P, 2)` and input map `(P, H, 2)`."""
         parameters = (self.Lambda_re, self.Lambda_im, self.log_step, self.B)
-        settings = (self.config.step_rescale, self.config.discretization)
+        config = self.config
+        settings = (config.step_rescale, config.discretization, config.clip_eigs, config.force_neg)
         return self.remember("discrete", self._discretize, parameters, *settings)
 
     def _discretize(self) -> tuple[Tensor, Tensor]:
@@ -136,7 +137,7 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
                 first = None  # leading zeros leave a zero state alone
             else:
                 u, lengths = roll_rows(u, first), lengths - first
-        y, final, *states = self._scan(u, self.C, True, state, lengths, False, return_states)
+        y, final, *states = self._scan(u, self.discrete(), self.C, self.D, state, lengths, False, return_states)
         if first is not None:
             y, states = roll_rows(y, -first), [roll_rows(s, -first) for s in states]
         return y, final, states[0] if states else None
@@ -144,29 +145,30 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
     def _bidirectional(
         self, u: Tensor, mask: Tensor | None, state: Tensor | None, return_state: bool, return_states: bool
     ) -> tuple[Tensor, None, Tensor | None]:
-        c, c_backward = self.output_maps
-        ahead, _, *states = self._scan(u, c, True, None, None, False, return_states)
-        back, _, *back_states = self._scan(u, c_backward, False, None, None, True, return_states)
+        system, (c, c_backward) = self.discrete(), self.output_maps
+        ahead, _, *states = self._scan(u, system, c, self.D, None, None, False, return_states)
+        back, _, *back_states = self._scan(u, system, c_backward, None, None, None, True, return_states)
         return ahead + back, None, torch.stack([*states, *back_states], dim=2) if return_states else None
 
     def _scan(
         self,
         u: Tensor,
+        system: tuple[Tensor, Tensor],
         c: Tensor,
-        feedthrough: bool,
+        d: Tensor | None,
         state: Tensor | None,
         lengths: Tensor | None,
         reverse: bool,
         return_states: bool,
     ) -> tuple[Tensor, ...]:
-        lbar, bbar = self.discrete()
+        lbar, bbar = system
         dtype = bbar.dtype
         return diagonal_ssm(
             u,
             lbar,
             bbar,
             c.to(dtype),
-            self.D.to(dtype) if feedthrough else None,
+            None if d is None else d.to(dtype),
             initial_state=state,
             state_weight=self.state_weight,
             lengths=lengths,
@@ -180,11 +182,11 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
         self, u: Tensor, mask: Tensor | None, state: Tensor | None, time_deltas: Tensor, return_states: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         c, *others = self.output_maps
-        y, final, *states = self._variable_scan(u, time_deltas, c, True, state, False, return_states)
+        y, final, *states = self._variable_scan(u, time_deltas, c, self.D, state, False, return_states)
         if not others:
             return y, final, states[0] if states else None
         after = reversed_deltas(time_deltas, None if mask is None else inside_spans(mask))
-        back, _, *back_states = self._variable_scan(u, after, others[0], False, None, True, return_states)
+        back, _, *back_states = self._variable_scan(u, after, others[0], None, None, True, return_states)
         return y + back, None, torch.stack([*states, *back_states], dim=2) if return_states else None
 
     def _variable_scan(
@@ -192,7 +194,7 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
         u: Tensor,
         deltas: Tensor,
         c: Tensor,
-        feedthrough: bool,
+        d: Tensor | None,
         state: Tensor | None,
         reverse: bool,
         return_states: bool,
@@ -205,7 +207,7 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
             self.step_sizes,
             self.B.to(dtype),
             c.to(dtype),
-            self.D.to(dtype) if feedthrough else None,
+            None if d is None else d.to(dtype),
             method=self.config.discretization,
             initial_state=state,
             state_weight=self.state_weight,
