@@ -186,7 +186,7 @@ def run(jax: JaxPeer | None, short: bool) -> list[dict]:
     rows = [entry for length, count in rounds.items() for entry in layer_time(length, count, jax)]
     for length in (1024,) if short else (4096, 16384):
         rows += memory(length)
-    for length, count in {1024: 2}.items() if short else {1024: 4, 4096: 3, 16384: 2}.items():
+    for length, count in {1024: 2}.items() if short else {1024: 40, 4096: 12, 16384: 3}.items():
         rows.append(kernel_time(length, count))
     with torch.no_grad():
         rows.append(step_time(256, 4096 if short else 65536, 50 if short else 2000))

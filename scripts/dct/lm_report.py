@@ -21,13 +21,14 @@ from eigenhub.training.text_source import is_local
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-    from train_lm import Run
+
+    from eigenhub.training.language_run import LanguageRun
 
 
 TEMPLATE = "hub_cards/dct/model_card.md.jinja"
 
 
-def summarise(run: "Run", last_row: dict[str, Any]) -> dict[str, Any]:
+def summarise(run: "LanguageRun", last_row: dict[str, Any]) -> dict[str, Any]:
     """The figures of a finished run; on all processes but the main one `last_row` is empty."""
     args, accelerator = run.args, run.accelerator
     packed = run.data.corpus.columns.prompt is None
@@ -63,7 +64,7 @@ def subspace_figures(optimizer: "Optimizer") -> dict[str, float]:
     return {name: mean(row[name] for row in rows if name in row) for name in sorted(names)}
 
 
-def write_model_card(run: "Run", summary: dict[str, Any]) -> None:
+def write_model_card(run: "LanguageRun", summary: dict[str, Any]) -> None:
     """`README.md` of the trained model: how to load it, what it was trained on and by what, what came out."""
     args = run.args
     config = optimizer_config(args)
@@ -98,7 +99,7 @@ def write_model_card(run: "Run", summary: dict[str, Any]) -> None:
     (args.output_dir / "README.md").write_text(card, encoding="utf-8")
 
 
-def _eval_result(run: "Run", summary: dict[str, Any]) -> EvalResult:
+def _eval_result(run: "LanguageRun", summary: dict[str, Any]) -> EvalResult:
     name = run.data.dataset_name
     return EvalResult(
         task_type="text-generation",

@@ -100,17 +100,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hidden_size", type=positive_int)
     group.add_argument("--num_hidden_layers", type=positive_int)
     group.add_argument("--state_size", type=positive_int)
-    group.add_argument("--bidirectional", action=FLAG)
     group.add_argument("--norm_type", choices=("layer", "batch", "none"))
     group.add_argument("--prenorm", action=FLAG)
-    group.add_argument("--bn_momentum", type=float, help="share that stays, flax's convention")
     group.add_argument("--residual", action=FLAG)
     group.add_argument("--hidden_dropout", type=float)
     group.add_argument("--dt_min", type=float)
     group.add_argument("--dt_max", type=float)
     group.add_argument("--b_scale", type=float)
-    group.add_argument("--pooling", choices=("mean", "last"))
-    group.add_argument("--mask_padding", action=FLAG)
     group = parser.add_argument_group("S5 only")
     group.add_argument("--num_blocks", type=positive_int, help="blocks of the initial state matrix")
     group.add_argument("--conj_sym", choices=("half", "none"))
@@ -129,6 +125,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--train_B", action=FLAG)
     group = parser.add_argument_group("state space parameters")
     group.add_argument("--ssm_lr", type=float, default=1e-3, help="their peak rate; 0: frozen; default: %(default)s")
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """How a classifier reads a sequence: what a language model cannot do or does not need."""
+    group = parser.add_argument_group("reading (without a flag: the default of S5Config or S4DConfig)")
+    group.add_argument("--bidirectional", action=FLAG)
+    group.add_argument("--bn_momentum", type=float, help="share that stays, flax's convention")
+    group.add_argument("--pooling", choices=("mean", "last"))
+    group.add_argument("--mask_padding", action=FLAG)
     group.add_argument("--schedule_steps", type=positive_int, help="length of the schedule where it outlasts the run")
 
 
@@ -167,8 +172,8 @@ def check_folder(name: str, folder: Path | None) -> None:
 
 
 def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    """Those of the named options that have a value."""
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    """Those of the named options that the script has and that have a value."""
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
 def ignored_options(args: argparse.Namespace) -> list[str]:

@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra_options import add_model_options, add_task_options, check_lra, ignored_options
+from lra_options import add_model_options, add_reading_options, add_task_options, check_lra, ignored_options
 
 from eigenhub.training.arguments import as_command, parse_with_config
 from eigenhub.training.checkpoint_files import latest_checkpoint
@@ -59,6 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_task_options(parser)
     add_model_options(parser)
+    add_reading_options(parser)
     add_optimisation_options(parser, lr=4e-3)
     add_run_options(parser, output_dir="runs/lra")
     parser.add_argument("--license", default="apache-2.0", help="of the trained weights; default: %(default)s")

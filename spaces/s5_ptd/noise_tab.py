@@ -14,8 +14,8 @@ from eigenhub.hub.space_events import MODEL, PRIVATE
 INTRODUCTION = (
     "Three classifiers read a digit pixel by pixel, 256 steps. They differ in nothing but how the state matrix was "
     "initialised, and are equally good on clean digits. Noise of a single frequency on the input of their layers tells them "
-    "apart: at the frequency that the **diagonal part of HiPPO** amplifies 200-fold it breaks S4D-LegS, and hardly touches the "
-    "two that were **perturbed, then diagonalised**. This is the worst noise for S4D-LegS; try another frequency too."
+    "apart: at the frequency that the **diagonal part of HiPPO** amplifies 200-fold it breaks S4D-LegS long before the two that "
+    "were **perturbed, then diagonalised**. This is the worst noise for S4D-LegS; try another frequency too."
 )
 
 

@@ -157,6 +157,33 @@ METHODS: tuple[Method, ...] = (
         script="train_lm.py",
         status="released",
     ),
+    Method(
+        slug="s5_ptd",
+        title="S5-PTD, S4-PTD, S5 and S4D",
+        kind="model",
+        summary="Long-sequence models of linear cost and constant state whose state matrix is HiPPO, perturbed and then diagonalised",
+        paper="Robustifying State-space Models for Long Sequences via Approximate Diagonalization",
+        arxiv="2310.01698",
+        package="eigenhub.models.s5_ptd",
+        public_names=(
+            "FourierNoise",
+            "S5AdamW",
+            "S5Cache",
+            "S5Config",
+            "S5ForAudioClassification",
+            "S5ForCausalLM",
+            "S5ForImageClassification",
+            "S5ForSequenceClassification",
+            "S5ForSequencePairClassification",
+            "S5ForTimeSeriesRegression",
+            "S5Model",
+            "s5_param_groups",
+        ),
+        script="train_lra.py",
+        status="released",
+        saved_as=("s5_ptd", "s4d"),
+        exporter="eigenhub.hub.export_model:export_checkpoint",
+    ),
 )
 
 

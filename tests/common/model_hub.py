@@ -49,6 +49,9 @@ for place in sys.argv[3:]:
         pass
     model = auto.from_pretrained(place, trust_remote_code=True)
     answers.append(answer(model))
+    if model.can_generate():
+        runs = [model.generate(**inputs, max_new_tokens=3, do_sample=False, use_cache=use) for use in (True, False)]
+        assert torch.equal(*runs), "the cache that came with the code changes tokens"
 model.save_pretrained("again")
 answers.append(answer(auto.from_pretrained("again", trust_remote_code=True)))
 torch.manual_seed(0)

@@ -16,6 +16,8 @@ Nothing is imported here: a script reads its arguments before it pays for torch.
 - [`eigenhub.training.packing`]: documents in a row, cut into blocks,
 - [`eigenhub.training.token_stream`]: batches from a streamed data set, with a position that resumes exactly,
 - [`eigenhub.training.held_out`]: loss of a language model on held-out text,
+- [`eigenhub.training.language_data`]: such text as batches, with a part held out,
+- [`eigenhub.training.language_run`]: the run of a language-model script, from preparation to saving,
 - [`eigenhub.training.schedule`]: learning-rate schedules with a floor,
 - [`eigenhub.training.gsm8k`]: final answers and exact-match evaluation,
 - [`eigenhub.training.accuracy`]: accuracy of a classifier,

@@ -6,7 +6,7 @@ are counted first, over all accumulated batches and processes, and every batch i
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -19,7 +19,9 @@ from torch.optim import Optimizer
 IGNORED = -100
 
 
-def endless_windows(loader: DataLoaderShard, size: int, first_step: int = 0) -> Iterator[list[Mapping[str, Tensor]]]:
+def endless_windows(
+    loader: DataLoaderShard, size: int, first_step: int = 0
+) -> Generator[list[Mapping[str, Tensor]], None, None]:
     """
     The batches of one optimizer step after another, across the ends of epochs.
 

@@ -6,7 +6,7 @@ of the piece fix, and handed out. So the position is that of the data set at the
 batches handed out since; a shuffle buffer, whose content no position describes, could not be restored exactly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any
 
@@ -60,7 +60,7 @@ class TokenStream:
         self._begin = self._position()
         self._reader: Iterator[dict[str, str]] | None = None
 
-    def windows(self, size: int) -> Iterator[list[dict[str, Tensor]]]:
+    def windows(self, size: int) -> Generator[list[dict[str, Tensor]], None, None]:
         """The batches of one optimizer step after another, `size` of them at a time."""
         batches = self._batches()
         while True:

@@ -36,7 +36,7 @@ class TestS4DForAudioClassification(ModelTester):
         ({"ssm_lr": -1.0}, "`ssm_lr` must not be negative, got -1.0"),
         ({"bandlimit": 0.0}, "`bandlimit` must be positive, got 0.0"),
         ({"discretization": "dss", "conv_backend": "chunk"}, "`discretization='dss'` needs `conv_backend`"),
-        ({"b_scale": 0}, "`b_scale` must be positive, got 0"),
+        ({"b_scale": 0}, "`b_scale` must be positive and finite, got 0"),
         ({"init": "real", "real_transform": "sigmoid"}, "`real_transform='sigmoid'` cannot start from"),
     ]
 

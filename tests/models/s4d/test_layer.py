@@ -231,6 +231,18 @@ def test_bad_calls_are_named():
             lambda: S4DLayer(S4DConfig(), hidden_size=4),
             "give either `config` or settings of S4DConfig, got both: hidden_size",
         ),
+        (lambda: layer(d_state=4, dropout=0.1), "`options` must be settings of S4DConfig, got d_state, dropout"),
+        (lambda: layer()(u[..., :3]), r"`u` must have shape \(batch, length, 4\), got \(1, 5, 3\)"),
+        (lambda: layer()(u[0]), r"`u` must have shape \(batch, length, 4\), got \(5, 4\)"),
+        (lambda: layer()(u, rate=-1.0), "`rate` must be positive and finite, got -1.0"),
+        (
+            lambda: layer(bidirectional=True).step(u[:, 0], layer().initial_state(1)),
+            "`step` needs a layer that has a state, but `bidirectional=True`",
+        ),
+        (
+            lambda: layer(discretization="dss").step(u[:, 0], layer().initial_state(1)),
+            "`step` needs a layer that has a state, but `discretization='dss'`",
+        ),
         (lambda: S4DForCausalLM(S4DConfig(bidirectional=True)), "`bidirectional` must be False in S4DForCausalLM"),
         (
             lambda: S4DModel(S4DConfig(input_size=1))(input_values=u[..., 0], timestamps=u[..., 0]),

@@ -33,8 +33,11 @@ class TestS5ForCausalLM(ModelTester):
         ({"state_size": 0}, "`state_size` must be at least 1, got 0"),
         ({"input_size": 3}, "either `vocab_size` or `input_size`, got 11 and 3"),
         ({"dt_min": 0.2}, "0 < dt_min <= dt_max, got 0.2 and 0.1"),
+        ({"dt_max": float("inf")}, "`dt_min` and `dt_max` must be finite and 0 < dt_min <= dt_max, got 0.001 and inf"),
         ({"hidden_dropout": 1.0}, "`hidden_dropout` must be at least 0 and below 1, got 1.0"),
-        ({"step_rescale": 0}, "`step_rescale` must be positive, got 0"),
+        ({"step_rescale": 0}, "`step_rescale` must be positive and finite, got 0"),
+        ({"step_rescale": float("inf")}, "`step_rescale` must be positive and finite, got inf"),
+        ({"initializer_range": -0.1}, "`initializer_range` must be finite and not negative, got -0.1"),
         ({"init": "s4"}, "init"),
         ({"init": "lin", "b_init": "hippo"}, "`b_init='hippo'` needs `init`"),
         ({"init": "lin", "num_blocks": 16}, "`init='lin'` needs systems of even size, got 1"),
@@ -42,6 +45,18 @@ class TestS5ForCausalLM(ModelTester):
         (
             {"ptd_method": "given", "ptd_perturbation": [[0.0]]},
             r"must have shape \(8, 8\) or \(8, 8, 2\), got \(1, 1\)",
+        ),
+        *(
+            ({"ptd_method": "given", "ptd_perturbation": matrix}, f"`ptd_perturbation` must be {what}")
+            for matrix, what in (
+                (["text"] * 8, "nested lists of numbers"),
+                ([[0.0] * 8, [0.0]], "nested lists of numbers"),
+                ([[float("nan")] * 8] * 8, "finite"),
+            )
+        ),
+        (
+            {"ptd_method": "given", "ptd_perturbation": [((0.0, 0.0),) * 8] * 8},
+            "a complex `ptd_perturbation` has no conjugate pairs to halve",
         ),
         ({"ptd_tau": 0.0}, "`ptd_tau` must be above 0 and at most 1, got 0.0"),
         ({"ptd_gamma": -1.0}, "`ptd_gamma` must be positive"),

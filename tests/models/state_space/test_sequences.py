@@ -139,6 +139,16 @@ def test_gradients_flow_through_the_state_until_it_is_detached(family):
     assert any((cut[name] - gradient).abs().max() > 1e-3 for name, gradient in whole.items())
 
 
+def test_a_detached_cache_goes_its_own_way(family):
+    model, ids = backbone(family), random_tokens(2, 3)
+    cache = read(model, ids).past_key_values
+    twin = cache.detach()
+    read(model, ids, past_key_values=twin)
+    twin.reset()
+    assert (cache.get_seq_length(), twin.get_seq_length()) == (3, 0)
+    assert cache.get_state(0) is not None and cache.has_previous_state(0) and not twin.has_previous_state(0)
+
+
 def test_checkpointing_keeps_the_state(family):
     model, ids = backbone(family).train(), random_tokens(2, 6)
     model.activation_checkpointing_enable()
@@ -210,6 +220,19 @@ def test_nan_in_the_input_is_not_hidden(family):
     embeds = model.get_input_embeddings()(random_tokens(1, 5)).detach()
     embeds[0, 2, 0] = torch.nan
     assert torch.isnan(read(model, None, inputs_embeds=embeds).last_hidden_state[:, 2:]).all()
+
+
+def test_averaged_weights_written_into_data_are_seen(family):
+    """`parameter.data.copy_` leaves version counters and addresses as they are."""
+    model, average, ids = backbone(family), backbone(family, seed=1), random_tokens(2, 5)
+    first = read(model, ids[:, :4])
+    for parameter, mean in zip(model.parameters(), average.parameters(), strict=True):
+        parameter.data.copy_(mean.data)
+    found, expected = (read(m, ids[:, :4]) for m in (model, average))
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+    assert not torch.equal(found.last_hidden_state, first.last_hidden_state)
+    steps = [read(m, ids[:, 4:], past_key_values=o.past_key_values) for m, o in ((model, found), (average, expected))]
+    assert torch.equal(*(step.last_hidden_state for step in steps))
 
 
 def test_embeddings_in_place_of_tokens(family):

@@ -93,7 +93,7 @@ class S4DConfig(StateSpaceConfig):
     def validate_choices(self) -> None:
         """Raise `ValueError` for settings that exclude each other."""
         matrix: Any = self.ptd_perturbation
-        if matrix is not None and isinstance(matrix[0][0], list):
+        if matrix is not None and isinstance(matrix[0][0], (list, tuple)):
             raise ValueError("`ptd_perturbation` must be real: S4D keeps one state of each conjugate pair")
         if self.discretization == "dss" and self.conv_backend not in ("auto", "fft"):
             raise ValueError(f"`discretization='dss'` needs `conv_backend` 'auto' or 'fft', got {self.conv_backend!r}")

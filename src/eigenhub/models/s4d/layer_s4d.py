@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """S4D as one layer for any network, and as what a block of the models holds."""
 
+import math
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -49,6 +51,9 @@ class S4DLayer(nn.Module):
         super().__init__()
         if config is not None and options:
             raise ValueError(f"give either `config` or settings of S4DConfig, got both: {', '.join(options)}")
+        unknown = sorted(options.keys() - {field.name for field in fields(S4DConfig)})
+        if unknown:
+            raise ValueError(f"`options` must be settings of S4DConfig, got {', '.join(unknown)}")
         config = S4DConfig(**options) if config is None else config
         size = config.hidden_size
         self.config = config
@@ -79,6 +84,11 @@ class S4DLayer(nn.Module):
         Returns:
             `Tensor` of the shape of `u`, and with `return_state=True` the state.
         """
+        size = self.config.hidden_size
+        if u.ndim != 3 or u.shape[-1] != size:
+            raise ValueError(f"`u` must have shape (batch, length, {size}), got {tuple(u.shape)}")
+        if not 0 < rate < math.inf:
+            raise ValueError(f"`rate` must be positive and finite, got {rate!r}")
         if self.config.bidirectional and (return_state or state is not None):
             raise ValueError("`state` and `return_state` need a causal layer, but `bidirectional=True`")
         mask = check_mask(attention_mask, u.shape[0], u.shape[1], continues=False)
@@ -108,6 +118,9 @@ class S4DLayer(nn.Module):
         Returns:
             Output `(batch, features)` and the new state.
         """
+        if not self.config.has_state:
+            reason = "`bidirectional=True`" if self.config.bidirectional else "`discretization='dss'`"
+            raise ValueError(f"`step` needs a layer that has a state, but {reason}")
         y, state = self.ssm.step(u_t, state)
         return self._mix(y[:, None])[:, 0], state
 

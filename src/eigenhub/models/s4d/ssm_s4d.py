@@ -91,15 +91,16 @@ class S4DSSM(Float32Parameters, RemembersWhileFrozen):
     def _dtype(self) -> torch.dtype:
         return torch.promote_types(self.A_real.dtype, torch.float32)
 
-    def discrete(self, rate: float = 1.0) -> tuple[Tensor, Tensor]:
+    def discrete(self, rate: float = 1.0, one_step: bool = False) -> tuple[Tensor, Tensor]:
         """Discrete eigenvalues and input map, both `(channels, states, 2)`.
 
         Args:
             rate (`float`, *optional*, defaults to 1.0): factor on the time steps.
+            one_step (`bool`, *optional*, defaults to `False`): see [`RemembersWhileFrozen`].
         """
         parameters = (self.A_real, self.A_imag, self.B, self.inv_dt)
         settings = (rate, self.config.step_rescale, self.config.discretization)
-        return self.remember("discrete", lambda: self._discretize(rate), parameters, *settings)
+        return self.remember("discrete", lambda: self._discretize(rate), parameters, *settings, one_step=one_step)
 
     def _discretize(self, rate: float) -> tuple[Tensor, Tensor]:
         wide = wide_dtype(self._dtype, self.A_real.device)
@@ -165,7 +166,7 @@ class S4DSSM(Float32Parameters, RemembersWhileFrozen):
             state (`Tensor` of shape `(batch, channels, states, 2)`): state before it.
             rate (`float`, *optional*, defaults to 1.0): factor on the time steps.
         """
-        lbar, bbar = self.discrete(rate)
+        lbar, bbar = self.discrete(rate, one_step=True)
         y, state = siso_step(u, state, lbar, bbar, self.output_maps(rate)[0])
         return y + self.D.to(y.dtype) * u, state
 

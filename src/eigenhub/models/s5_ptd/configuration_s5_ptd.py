@@ -85,5 +85,5 @@ class S5Config(StateSpaceConfig):
         if self.b_init == "hippo" and self.init not in HIPPO_INITS:
             raise ValueError(f"`b_init='hippo'` needs `init` to be one of {', '.join(HIPPO_INITS)}, got {self.init!r}")
         matrix: Any = self.ptd_perturbation
-        if matrix is not None and isinstance(matrix[0][0], list) and self.halved:
+        if matrix is not None and isinstance(matrix[0][0], (list, tuple)) and self.halved:
             raise ValueError("a complex `ptd_perturbation` has no conjugate pairs to halve: set `conj_sym='none'`")

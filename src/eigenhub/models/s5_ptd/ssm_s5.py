@@ -73,12 +73,16 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
         """C of each direction."""
         return [self.C] if self.C_backward is None else [self.C, self.C_backward]
 
-    def discrete(self) -> tuple[Tensor, Tensor]:
-        """Discrete state matrix `(P, 2)` and input map `(P, H, 2)`."""
+    def discrete(self, one_step: bool = False) -> tuple[Tensor, Tensor]:
+        """Discrete state matrix `(P, 2)` and input map `(P, H, 2)`.
+
+        Args:
+            one_step (`bool`, *optional*, defaults to `False`): see [`RemembersWhileFrozen`].
+        """
         parameters = (self.Lambda_re, self.Lambda_im, self.log_step, self.B)
         config = self.config
         settings = (config.step_rescale, config.discretization, config.clip_eigs, config.force_neg)
-        return self.remember("discrete", self._discretize, parameters, *settings)
+        return self.remember("discrete", self._discretize, parameters, *settings, one_step=one_step)
 
     def _discretize(self) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(self.Lambda_re.dtype, torch.float32)
@@ -120,7 +124,7 @@ class S5SSM(Float32Parameters, RemembersWhileFrozen):
             return self._irregular(u, mask, state, time_deltas, return_states)
 
     def _step(self, u: Tensor, mask: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor, None]:
-        lbar, bbar = self.discrete()
+        lbar, bbar = self.discrete(one_step=True)
         dtype = bbar.dtype
         y, new = ssm_step(
             u[:, 0], state, lbar.to(dtype), bbar, self.C.to(dtype), self.D.to(dtype), state_weight=self.state_weight

@@ -120,6 +120,8 @@ class StateSpaceCache(Cache):
         twin.layers = [copy.copy(layer) for layer in self.layers]
         for layer in twin.layers:
             layer.recurrent_states = {0: None if layer.state is None else layer.state.detach()}
+            layer.is_recurrent_states_initialized = dict(layer.is_recurrent_states_initialized)
+            layer.has_previous_state = dict(layer.has_previous_state)
         return twin
 
     def reset(self) -> None:

@@ -3,9 +3,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
 from typing import Any, Literal
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -233,13 +234,15 @@ class StateSpaceConfig(PreTrainedConfig):
                 f"give either `vocab_size` or `input_size`, got {self.vocab_size} and {self.input_size}: a model reads tokens "
                 "or values"
             )
-        if not 0 < self.dt_min <= self.dt_max:
+        if not 0 < self.dt_min <= self.dt_max < math.inf:
             raise ValueError(
-                f"`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max, got {self.dt_min} and {self.dt_max}"
+                f"`dt_min` and `dt_max` must be finite and 0 < dt_min <= dt_max, got {self.dt_min} and {self.dt_max}"
             )
         for name in ("step_rescale", "b_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, got {getattr(self, name)}")
+        if not 0 <= self.initializer_range < math.inf:
+            raise ValueError(f"`initializer_range` must be finite and not negative, got {self.initializer_range}")
         for name in ("hidden_dropout", "bn_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}")
@@ -253,8 +256,8 @@ class StateSpaceConfig(PreTrainedConfig):
             raise ValueError(f"`ptd_tau` must be above 0 and at most 1, got {self.ptd_tau}")
         for name in ("ptd_gamma", "ptd_delta"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be positive, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, got {value}")
         given = self.init == "ptd" and self.ptd_method == "given"
         if given != (self.ptd_perturbation is not None):
             raise ValueError(
@@ -266,7 +269,7 @@ class StateSpaceConfig(PreTrainedConfig):
         if self.init not in HIPPO_INITS and n % 2:
             raise ValueError(f"`init={self.init!r}` needs systems of even size, got {n}")
         if given:
-            shape = _shape(self.ptd_perturbation)
+            shape = _shape_of_numbers(self.ptd_perturbation)
             if shape not in ((n, n), (n, n, 2)):
                 raise ValueError(f"`ptd_perturbation` must have shape ({n}, {n}) or ({n}, {n}, 2), got {shape}")
 
@@ -276,10 +279,11 @@ def _at_least_one(name: str, value: int) -> None:
         raise ValueError(f"`{name}` must be at least 1, got {value}")
 
 
-def _shape(nested: Any) -> tuple[int, ...]:
-    """Shape of nested lists, by their first entries."""
-    shape: list[int] = []
-    while isinstance(nested, Sequence):
-        shape.append(len(nested))
-        nested = nested[0] if len(nested) else None
-    return tuple(shape)
+def _shape_of_numbers(nested: Any) -> tuple[int, ...]:
+    try:
+        values = torch.tensor(nested, dtype=torch.float64, device="cpu")
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"`ptd_perturbation` must be nested lists of numbers: {error}") from error
+    if not torch.isfinite(values).all():
+        raise ValueError("`ptd_perturbation` must be finite, got NaN or infinity")
+    return tuple(values.shape)

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text as batches for `train_lm.py`: packed or with prompts, in memory or streamed, and a part held out."""
+"""Text as batches for a language model: packed or with prompts, in memory or streamed, and a part held out."""
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch.nn import Module
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from eigenhub.embedded.python_sources import load_python_sources
 from eigenhub.training.accumulation import endless_windows
 from eigenhub.training.corpus import Corpus, load_corpus
 from eigenhub.training.gsm8k import exact_match
@@ -34,10 +33,17 @@ class LanguageData:
         args (`argparse.Namespace`): the script's arguments.
         accelerator (`Accelerator`): deals out the rows.
         tokenizer (`PreTrainedTokenizerBase`): with an end-of-sequence and a padding token.
+        embedded (`Callable`): the text behind `--dataset embedded`, with the splits `train` and `test`.
     """
 
-    def __init__(self, args: argparse.Namespace, accelerator: Accelerator, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.args, self.accelerator, self.tokenizer = args, accelerator, tokenizer
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        accelerator: Accelerator,
+        tokenizer: PreTrainedTokenizerBase,
+        embedded: Callable[[], DatasetDict],
+    ) -> None:
+        self.args, self.accelerator, self.tokenizer, self.embedded = args, accelerator, tokenizer, embedded
         self.corpus = self._load()
         packed = self.corpus.columns.prompt is None
         # Packed rows need no padding, and without an attention mask attention takes its quickest path.
@@ -82,7 +88,7 @@ class LanguageData:
             return "sources of Python's standard library"
         return Path(self.args.dataset).name if is_local(self.args.dataset) else self.args.dataset
 
-    def windows(self, first_step: int) -> Iterator[list[Any]]:
+    def windows(self, first_step: int) -> Generator[list[Any], None, None]:
         """The batches of one step after another; a stream has been put in its place by the checkpoint."""
         size = self.args.gradient_accumulation_steps
         if self.stream is not None:
@@ -94,17 +100,19 @@ class LanguageData:
         args, columns = self.args, self.corpus.columns
         if not args.eval_gsm8k:
             return {}
+        if columns.prompt is None or columns.response is None:
+            raise ValueError("--eval_gsm8k needs held-out data with a prompt and a response column, got plain text")
         problems = self.corpus.held_out
         problems = problems.take(min(args.eval_samples or len(problems), len(problems)))
         names = (columns.prompt, columns.response)
-        options = (names, args.prompt_template, args.eval_batch_size, args.max_new_tokens)
-        share = exact_match(self.accelerator, model, self.tokenizer, problems, *options)
+        options = (args.prompt_template, args.eval_batch_size, args.max_new_tokens)
+        share = exact_match(self.accelerator, model, self.tokenizer, problems, names, *options)
         return {"accuracy": share, "evaluated": len(problems)}
 
     def _load(self) -> Corpus:
         args = self.args
         if args.dataset == EMBEDDED:
-            parts = load_python_sources()
+            parts = self.embedded()
             return Corpus(parts["train"], parts["test"], TextColumns(text="text"))
         held_out = None
         if args.eval_dataset or args.eval_split:
