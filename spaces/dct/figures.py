@@ -9,7 +9,7 @@ from captured import Captured
 from matplotlib.figure import Figure
 from names import BASES
 
-from eigenhub.hub.space_figures import GREY, INK, PALETTE, legend_below, new_figure
+from eigenhub.hub.space_figures import GREY, INK, PALETTE, legend_below, log_scale, new_figure
 from eigenhub.optim import brake_bounds
 
 
@@ -65,8 +65,7 @@ def brake_figure(gamma: float, entries: int, rho: float) -> Figure:
     axes.plot(sizes, high, color=PALETTE[0], linewidth=1.2)
     axes.plot(sizes, low, color=PALETTE[0], linewidth=1.2)
     axes.plot([entries], [max(rho - 1, SMALLEST)], "o", color=PALETTE[3], markersize=7, label="this matrix")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_scale(axes, "x", "y")
     legend_below(axes, columns=1)
     return figure
 
@@ -86,6 +85,6 @@ def singular_figure(braking: Braking) -> Figure:
         look = {"color": color, "alpha": alpha, "linewidth": width, "linestyle": line}
         marker = "o" if len(values) == 1 else None
         axes.plot(range(1, len(values) + 1), values.clamp(min=SMALLEST), label=name, marker=marker, **look)
-    axes.set_yscale("log")
+    log_scale(axes, "y")
     legend_below(axes, columns=2)
     return figure

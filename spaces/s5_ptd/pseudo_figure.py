@@ -11,7 +11,7 @@ from names import MATRICES
 from torch import Tensor
 from transfer_figure import TAU
 
-from eigenhub.hub.space_figures import INK, PALETTE, new_figure
+from eigenhub.hub.space_figures import INK, PALETTE, new_figure, power_of_ten
 from eigenhub.linalg.hippo import eigenvector_condition, hippo_legs, legs_normal_part, ptd_diagonalize
 
 
@@ -84,7 +84,7 @@ def pseudospectrum_figure(name: str, order: int) -> "Figure":
     depth = np.asarray(found.log_distance)
     colours = figure_colours(len(LEVELS))
     lines = axes.contour(found.real, found.imaginary, depth, levels=LEVELS, colors=colours, linewidths=0.9)
-    axes.clabel(lines, fmt=lambda level: f"$10^{{{int(level)}}}$", fontsize=7)
+    axes.clabel(lines, fmt=power_of_ten, fontsize=7)
     axes.plot(found.eigenvalues.real, found.eigenvalues.imag, "o", color=PALETTE[7], markersize=3)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(found.real[0], found.real[-1]), ylim=(found.imaginary[0], found.imaginary[-1]))

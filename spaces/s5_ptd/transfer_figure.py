@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eigenhub.hub.space_figures import PALETTE, legend_below, new_figure
+from eigenhub.hub.space_figures import PALETTE, legend_below, log_scale, new_figure
 from eigenhub.linalg.hippo import (
     gain_peaks,
     hippo_legs,
@@ -76,7 +76,8 @@ def transfer_figure(order: int, noise: float | None = None) -> "Figure":
         axes.plot(frequencies, relative_gain(init, order, frequencies), color=colour, linewidth=1.3, label=label)
     if noise is not None:
         axes.axvline(noise, color=PALETTE[2], linewidth=0.9, linestyle="--", label="the noise")
-    axes.set(xscale="log", yscale="log", xlim=(frequencies[0].item(), frequencies[-1].item()))
+    log_scale(axes, "x", "y")
+    axes.set_xlim(frequencies[0].item(), frequencies[-1].item())
     legend_below(axes, columns=2)
     return figure
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from urllib.request import urlopen
 
 from gradio_client.utils import get_type_hints
+from playwright.sync_api import Page
 
 from tests.support.processes import ROOT, family, kill_tree
 
@@ -54,3 +55,10 @@ def check_command_opens_page(slug: str, headline: str) -> None:
     finally:
         kill_tree(process)
         process.wait()
+
+
+def slide(page: Page, place: str, value: float) -> None:
+    """Drag the slider at a CSS place and let it go."""
+    handle = page.locator(f"{place} input[type=range]")
+    handle.fill(str(value))
+    handle.dispatch_event("pointerup")

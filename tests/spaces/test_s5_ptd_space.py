@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
-from tests.spaces.checks import check_command_opens_page
+from tests.spaces.checks import check_command_opens_page, slide
 from tests.support.hub_server import run_client
 
 
@@ -47,12 +47,10 @@ class TestS5Space(SpaceTester):
         expect(verdict).to_contain_text("amplitude 0.3", timeout=FIRST_TIME)
         expect(page.locator("#accuracy-plot img")).to_be_visible()
         page.get_by_role("button", name="Thumbnail 8 of 10").click()
-        page.locator("#amplitude input[type=number]").fill("0")
-        page.locator("#amplitude input[type=number]").press("Enter")
+        slide(page, "#amplitude", 0)
         expect(verdict).to_contain_text(re.compile(r"no noise.*says 7"))
         page.get_by_label("low, inside of what").check()
-        page.locator("#amplitude input[type=number]").fill("1")
-        page.locator("#amplitude input[type=number]").press("Enter")
+        slide(page, "#amplitude", 1)
         expect(verdict).to_contain_text("amplitude 1 at ω = 5")
         self.open_tab(page, "Transfer functions")
         expect(page.locator("#transfer-facts")).to_contain_text("208.3 ×")

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures in the look of the Spaces: legible on the light and on the dark theme, on a desktop and on a phone."""
+"""Figures in the look of the Spaces: legible on the light and on the dark theme, on a desktop and on a phone.
 
-from typing import TYPE_CHECKING
+Visitors have their figures drawn in threads, and matplotlib's parser of formulas is not safe there: no label contains a
+formula, the powers of ten on logarithmic axes included.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 
 if TYPE_CHECKING:
@@ -47,3 +52,28 @@ def legend_below(axes: "Axes", columns: int) -> None:
         columns (`int`): names side by side.
     """
     axes.figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+
+
+def log_scale(axes: "Axes", *which: Literal["x", "y"]) -> None:
+    """Logarithmic axes, their decades labelled without a formula.
+
+    Args:
+        axes (`Axes`): of [`new_figure`].
+        which (`Literal["x", "y"]`): one axis or both.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    for name in which:
+        axis: Any = axes.xaxis if name == "x" else axes.yaxis
+        axes.set(**{f"{name}scale": "log"})
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(math.log10(value))))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def power_of_ten(exponent: float) -> str:
+    """Such as `10⁻³`.
+
+    Args:
+        exponent (`float`): rounded to an integer.
+    """
+    return "10" + str(round(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
