@@ -24,8 +24,10 @@ def build(demo: gr.Blocks) -> None:
     gr.Markdown(INTRODUCTION)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
+            gr.Markdown("Click a digit that the classifiers have not seen:")
             digits = gr.Gallery(
-                label="Click a digit that the classifiers have not seen",
+                label="Digits",
+                show_label=False,
                 interactive=False,
                 columns=5,
                 height="auto",

@@ -71,8 +71,10 @@ class TestS5Space(SpaceTester):
         page.get_by_label(re.compile("where S4D-LegS")).check()
         expect(verdict).to_contain_text("ω = 325.4")
         self.draw_a_seven(page)
+        before = page.locator("#sequence-plot img").get_attribute("src")
         page.get_by_role("button", name="Use this drawing").click()
-        expect(page.locator("#sequence-plot img")).to_be_visible()
+        expect(page.locator("#sequence-plot img")).not_to_have_attribute("src", before)
+        expect(verdict).not_to_contain_text("processing")
 
     @staticmethod
     def open_tab(page, name):
