@@ -127,7 +127,6 @@ def load_writer(name: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-@torch.inference_mode()
 def write(name: str, prompt: str, max_new_tokens: int, temperature: float, seed: int = 0) -> Written:
     """
     Continue a prompt in pieces, weighing the state after each.

@@ -218,6 +218,17 @@ def test_the_state_has_one_size_and_the_text_is_the_greedy_one(s5_ptd, folders):
     assert again["text"] == s5_ptd.api.generate("the cat", 21, 1.0, folders["writer"], 3)["text"]
 
 
+def test_the_embedded_writer_can_be_trained_when_it_is_first_asked(s5_ptd, folders, monkeypatch):
+    def train_here():
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        return folders["writer"]
+
+    monkeypatch.setattr(s5_ptd.writers, "writer_folder", train_here)
+    s5_ptd.writers.load_writer.cache_clear()
+    assert len(s5_ptd.api.generate("the cat", 4, 0.0)["tokens"]) == 4
+    s5_ptd.writers.load_writer.cache_clear()
+
+
 def test_pieces(s5_ptd):
     assert s5_ptd.writers.pieces(3) == [1, 1, 1]
     assert s5_ptd.writers.pieces(2048) == [256] * 8
