@@ -2,7 +2,7 @@
 """What BT2 gains over its baselines on the embedded glyphs, with every control that belongs there, on three seeds.
 
     python benchmarks/bt2_glyphs.py            # one seed, a few steps of everything; saves nothing
-    python benchmarks/bt2_glyphs.py --full     # some hundred trainings of eight seconds; saves its results
+    python benchmarks/bt2_glyphs.py --full     # some hundred trainings of eight seconds; saves its results and fills the card
 
 The old model knows 30 of 60 classes; the new teacher is wider and knows all. Every method takes the same trunk, the same
 2,400 images and 15 passes unless it says otherwise. Finished runs are kept in --cache, so it can be stopped and continued.
@@ -122,7 +122,7 @@ def claims(table: Table) -> list[dict[str, Any]]:
         what: str, left: tuple[str, str], right: tuple[str, str], margin: float, bound: float | None
     ) -> dict:
         pairs = zip(table[left[0]][left[1]]["cmc@1"], table[right[0]][right[1]]["cmc@1"], strict=True)
-        setting = f"{left[0]} - {right[0]}" + (f" {margin:+g}" if margin else "")
+        setting = " - ".join(f"{pair} of {name}" for name, pair in (left, right)) + (f" {margin:+g}" if margin else "")
         return entry(what, setting, [a - b + margin for a, b in pairs], bound)
 
     ours = (OURS, "new/old"), (OURS, "new/new")
@@ -163,12 +163,16 @@ def curve_rows(curves: list[dict[str, dict]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="all seeds and steps; saves its results")
+    parser.add_argument(
+        "--full", action="store_true", help="all seeds and steps; saves its results and fills the card"
+    )
     parser.add_argument("--cache", type=Path, default=Path("runs/bench/bt2_glyphs"), help="default: %(default)s")
     args = parser.parse_args()
     steps, seeds = (STEPS, SEEDS) if args.full else (20, (0,))
 
     import torch
+    from support.card_figures import replace_measured
+    from support.glyph_card import card_figures
     from support.report import save
 
     torch.set_num_threads(1)
@@ -176,6 +180,8 @@ def main() -> None:
     rows = [*rows_of(table), *claims(table), *curve_rows(curves)]
     note = NOTE.format(test="1,200", seeds=", ".join(map(str, seeds)))
     save("bt2_glyphs", "BT2: findings on glyphs", rows, ["transformers", "eigenhub"], keep=args.full, note=note)
+    if args.full:
+        replace_measured("bt2", card_figures(table, curves, list(seeds), "python benchmarks/bt2_glyphs.py --full"))
 
 
 if __name__ == "__main__":

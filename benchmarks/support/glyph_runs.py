@@ -95,8 +95,9 @@ def fitted_map(name: str, seed: int) -> dict[str, Any]:
     """
     splits = draw_glyphs(seed=seed)
     old, new = ({split: teacher(g, seed, splits[split]) for split in splits} for g in ("old", "new"))
+    fitted = MAPS[name](new["train"], old["train"], seed)
     with torch.no_grad():
-        mapped = MAPS[name](new["train"], old["train"], seed)(new["test"])
+        mapped = fitted(new["test"])
     labels, ids = splits["test"].labels.numpy(), splits["test"].ids
     right = Relevance.of_labels(labels, labels, ids, ids)
     pairs = {"new/old": old["test"], "new/new": mapped}

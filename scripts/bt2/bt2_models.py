@@ -2,6 +2,7 @@
 """The model of each method over a backbone, started from what its teachers have learned."""
 
 import argparse
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ def build_model(
     old: Tensor | None,
     new: Tensor | None,
     new_model: nn.Module | None,
+    old_identity: dict[str, Any] | None,
 ) -> Bt2TrunkModel:
     """The model of `args.method` with its prototypes and its start.
 
@@ -33,6 +35,7 @@ def build_model(
         old (`Tensor` of shape `(items, old_dim)`, *optional*): old vectors of the training items.
         new (`Tensor` of shape `(items, new_dim)`, *optional*): vectors of the new teacher.
         new_model (`nn.Module`, *optional*): the new teacher, for a warm start.
+        old_identity (`dict`, *optional*): which model wrote the old vectors, on which view; kept in the configuration.
     """
     backbone = backbone_config(args)
     common = {
@@ -41,11 +44,12 @@ def build_model(
         "num_labels": num_labels,
         "logit_scale": args.logit_scale,
         "label_smoothing": args.label_smoothing,
+        "save_classifier": args.save_classifier,
     }
     model: Bt2TrunkModel
     if args.method == "bt2":
         assert old is not None and new is not None  # checked with the options
-        model = Bt2ForImageClassification(bt2_config(args, common, old, new))
+        model = Bt2ForImageClassification(bt2_config(args, common | {"old_model": old_identity}, old, new))
     else:
         model = Bt2EmbedderForImageClassification(embedder_config(args, common, old))
     load_backbone(model, args)
@@ -70,7 +74,6 @@ def bt2_config(args: argparse.Namespace, common: dict, old: Tensor, new: Tensor)
         new_teacher_weight=args.new_teacher_weight,
         influence_weight=args.influence_weight,
         old_match_weight=args.old_match_weight,
-        old_model={"id": args.old_model or args.old_vectors.name, "dim": old.shape[1]},
         **common,
     )
 

@@ -47,6 +47,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--basis_rank", type=positive_int, help="bt2: low-rank changes of basis; default: dense")
     group.add_argument("--init", choices=("procrustes", "random"), default="procrustes", help="bt2: %(default)s")
     group.add_argument("--warm_start", action=FLAG, help="start from the new model; default: bt2 if it fits, else no")
+    group.add_argument("--save_classifier", action=FLAG, default=True, help="keep the class vectors in the model")
     group = parser.add_argument_group("teachers")
     group.add_argument("--old_model", help="folder or Hub id; embedded with the embedded data")
     group.add_argument("--new_model", help="the independently trained new model, likewise")

@@ -14,6 +14,7 @@ from eigenhub.hub.cards import MARKER, CardError, card_problems, installed_versi
 from eigenhub.hub.eval_results import to_eval_results, write_eval_results
 from eigenhub.hub.resources import find
 from eigenhub.hub.results import DatasetRef, Measured, Results, save_results
+from eigenhub.models.bt2.backfill_curves import backfill_curve
 from eigenhub.models.bt2.retrieval_metrics import LABEL_METRICS, rank, update_gain
 from eigenhub.models.bt2.retrieval_relevance import Relevance
 from eigenhub.training.options import EMBEDDED
@@ -49,6 +50,22 @@ def retrieval(split: "Split", student: Tensor, old: Tensor | None, teacher: Tens
         if query is not None and gallery is not None:
             found[pair] = rank(query, gallery, relevance).metrics(LABEL_METRICS)
     return found
+
+
+def backfill(split: "Split", student: Tensor, old: Tensor | None) -> dict[str, Any]:
+    """mAP while the gallery goes from old vectors to those of the trained model, in a random order; empty without old ones.
+
+    Args:
+        split ([`Split`]): the test items.
+        student (`Tensor` of shape `(items, dim)`): vectors of the trained model.
+        old (`Tensor` of shape `(items, old_dim)`, *optional*): of the old one.
+    """
+    if old is None or student.shape[1] < old.shape[1]:
+        return {}
+    labels = split.labels.numpy()
+    relevance = Relevance.of_labels(labels, labels, split.ids, split.ids)
+    curve = backfill_curve(student, old, student, relevance, metric="map")
+    return {"shares": list(curve.shares), "map": list(curve.values), "auc": curve.auc}
 
 
 def gains(found: dict[str, dict]) -> dict[str, float | None]:

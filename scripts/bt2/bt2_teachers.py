@@ -3,7 +3,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from bt2_data import Split
@@ -19,6 +19,7 @@ from eigenhub.models.bt2.item_vectors import ItemVectors, cached_vectors, weight
 from eigenhub.models.bt2.modeling_bt2 import Bt2Model
 from eigenhub.models.bt2.modeling_bt2_embedder import Bt2EmbedderForImageClassification, teacher_of
 from eigenhub.training.options import EMBEDDED
+from eigenhub.training.text_source import is_local
 
 
 if TYPE_CHECKING:
@@ -83,6 +84,20 @@ def vectors_of(
         lambda: embed(accelerator, model, split, args.eval_batch_size, args.workers),
         write=accelerator.is_main_process,
     )
+
+
+def identity(args: argparse.Namespace, teacher: str, kept: ItemVectors) -> dict[str, Any]:
+    """Which model wrote the vectors, by name and by weights, and what it was shown.
+
+    Args:
+        args (`argparse.Namespace`): options of the script.
+        teacher (`str`): `"old"` or `"new"`.
+        kept ([`ItemVectors`]): its vectors.
+    """
+    name = getattr(args, f"{teacher}_model")
+    shown = getattr(args, f"{teacher}_vectors").name if name is None else Path(name).name if is_local(name) else name
+    weights, _, view = kept.source.partition("-")
+    return {"id": shown, "revision": weights or None, "dim": kept.vectors.shape[1], "preprocessing": view or None}
 
 
 class EvalRows(Dataset):

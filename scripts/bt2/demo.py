@@ -3,20 +3,23 @@
 # requires-python = ">=3.11"
 # dependencies = ["eigenhub[demo,search]"]
 # ///
-"""Upgrade the model behind an index without embedding it again, in a minute, without a network and without a GPU.
+"""Upgrade the model behind an index without embedding it again, in two minutes, without a network and without a GPU.
 
     python scripts/bt2/demo.py
 
-An old image model has written an index of 1,200 glyphs. A better one is trained: alone, by BCT, and by BT2. The demo shows
-who can search the old index, then backfills it through `CompatibleIndex` while queries go on, with the curve of what they
-find. Finished runs are kept in the output folder and not repeated.
+An old image model has written an index of 1,200 glyphs. A better one is trained: alone, and in five ways that keep its vectors
+comparable with the old ones. The demo shows which of them can search the old index and what each costs in the new one, then
+backfills an index of BT2 through `CompatibleIndex` while queries go on, with the curve of what they find. Finished runs are
+kept in the output folder and not repeated.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,15 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 STEPS = 555
-SHAPE = ("--lr", "3e-3", "--warmup", "0.1", "--per_device_batch_size", "64")
+SHAPE = ("--lr", "3e-3", "--warmup", "0.1", "--per_device_batch_size", "64", "--added_dim", "16")
 METHODS = {
     "BCT": ("--method", "bct"),
-    "BT2": ("--method", "bt2", "--added_dim", "16"),
+    "OCA": ("--method", "oca"),
+    "BT2 from nothing, as published": ("--method", "bt2", "--init", "random", "--no-warm_start"),
+    "BCT from the new model": ("--method", "bct", "--new_model", "embedded", "--warm_start"),
+    "BT2 from the new model": ("--method", "bt2"),
 }
+UPGRADE = "BT2 from the new model"
 RELOAD = """
 import sys
 from pathlib import Path
@@ -76,27 +83,33 @@ def main(argv: list[str] | None = None) -> None:
         shutil.rmtree(args.output_dir, ignore_errors=True)
     retrieval: dict[str, dict] = {}
     for number, method in enumerate(METHODS, 1):
-        print(f"{number}/{len(METHODS)} {method}: {args.steps} steps", flush=True)
+        print(f"\n{number}/{len(METHODS)} {method}: {args.steps} steps", flush=True)
         retrieval[method] = train(args, method)
-    print_table(retrieval, args.seed)
-    curves = backfill_index(args.output_dir / "BT2", args.output_dir / "index", args.seed)
+    model = folder_of(args, UPGRADE)
+    print_table(retrieval, UPGRADE, args.seed)
+    curves = backfill_index(model, args.output_dir / "index", args.seed)
     print_curves(curves)
     draw_curves(curves, args.output_dir / "backfill.png")
+    results = {"retrieval": retrieval, "backfill": [asdict(curve) for curve in curves]}
+    (args.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(f"\ncurve: {args.output_dir / 'backfill.png'}")
-    check_reload(args.output_dir / "BT2", args.seed)
-    print(f"model card: {args.output_dir / 'BT2' / 'README.md'}")
+    check_reload(model, args.seed)
+    print(f"model card: {model / 'README.md'}")
     print(f"done in {time.perf_counter() - started:.0f} s\n")
-    print_next_steps(args.output_dir / "BT2")
+    print_next_steps(model, args.output_dir / "index")
+
+
+def folder_of(args: argparse.Namespace, method: str) -> Path:
+    """Where the run of a method is kept."""
+    return args.output_dir / method.lower().replace(",", "").replace(" ", "-")
 
 
 def train(args: argparse.Namespace, method: str) -> dict[str, Any]:
     """Retrieval of one run, trained now unless it is there."""
-    import json
-
     import train_bt2
     from safetensors.torch import save_file
 
-    folder = args.output_dir / method
+    folder = folder_of(args, method)
     summary_file, kept = folder / "summary.json", folder / "vectors" / "test.safetensors"
     if kept.is_file():
         summary = json.loads(summary_file.read_text())
@@ -130,11 +143,12 @@ def check_reload(folder: Path, seed: int) -> None:
         raise SystemExit("the reloaded model differs from the trained one")
 
 
-def print_next_steps(folder: Path) -> None:
+def print_next_steps(folder: Path, index: Path) -> None:
     configs = HERE / "configs"
     shown = configs.relative_to(Path.cwd()) if configs.is_relative_to(Path.cwd()) else configs
     print("Next:")
     print("  look inside, in a browser:       eigenhub space bt2")
+    print(f"  how far the index is:            eigenhub bt2 status {index}")
     print(f"  load the model:                  import eigenhub.models.bt2; AutoModel.from_pretrained({str(folder)!r})")
     print("  text, two sentence encoders:     eigenhub bt2 fit-head --help")
     print(f"  the published run, on a GPU:     eigenhub train bt2 --config {shown / 'cifar100_old.yaml'}")

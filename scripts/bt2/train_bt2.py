@@ -135,7 +135,7 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator") -> Run:
     from accelerate.utils import set_seed
     from bt2_data import TrainRows, load_splits
     from bt2_models import build_model, make_optimizer, trained_parameters
-    from bt2_teachers import load_teacher, vectors_of
+    from bt2_teachers import identity, load_teacher, vectors_of
 
     from eigenhub.training.checkpoint import Checkpoints
     from eigenhub.training.schedule import lr_schedule
@@ -148,7 +148,13 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator") -> Run:
     taught = {name: kept.of(train_split.ids) for name, kept in vectors.items()}
     set_seed(args.seed)  # here: the weights do not depend on how the teachers came
     model = build_model(
-        args, train_split.classes, train_split.labels, taught.get("old"), taught.get("new"), teachers.get("new")
+        args,
+        train_split.classes,
+        train_split.labels,
+        taught.get("old"),
+        taught.get("new"),
+        teachers.get("new"),
+        identity(args, "old", vectors["old"]) if "old" in vectors else None,
     )
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -293,7 +299,7 @@ def means(accelerator: "Accelerator", terms: dict[str, "Tensor"]) -> dict[str, f
 def summarise(run: Run, last_row: dict, seconds: float) -> dict[str, Any]:
     """The figures of a finished run; retrieval on the test split by the main process."""
     from bt2_models import trained_parameters
-    from bt2_report import gains, retrieval, table, warnings_of
+    from bt2_report import backfill, gains, retrieval, table, warnings_of
     from bt2_teachers import embed, vectors_of
 
     from eigenhub.training.results_file import hardware
@@ -303,7 +309,10 @@ def summarise(run: Run, last_row: dict, seconds: float) -> dict[str, Any]:
     known = {
         name: vectors_of(accelerator, args, name, model, split).of(split.ids) for name, model in run.teachers.items()
     }
-    found = retrieval(split, student, known.get("old"), known.get("new")) if accelerator.is_main_process else {}
+    found, on_the_way = {}, {}
+    if accelerator.is_main_process:
+        found = retrieval(split, student, known.get("old"), known.get("new"))
+        on_the_way = backfill(split, student, known.get("old"))
     said = warnings_of(found)
     accelerator.print("\n".join([table(found), *said]))
     return {
@@ -316,6 +325,7 @@ def summarise(run: Run, last_row: dict, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "retrieval": found,
         "update_gain": gains(found),
+        "backfill": on_the_way,
         "warnings": said,
         "settings": as_settings(args),
     }

@@ -75,14 +75,17 @@ def curve(
     return curve_record(image_upgrade() if kind == "images" else text_upgrade(*named(old_encoder, new_encoder)))
 
 
-def find_text(query: str, share: float, calibrated: bool, old_encoder: str, new_encoder: str) -> tuple[Any, Any]:
+def find_text(
+    query: str | None, share: float, calibrated: bool, old_encoder: str, new_encoder: str
+) -> tuple[Any, Any]:
     """The upgrade and the hits of every index."""
     from upgrade import text_upgrade
 
-    if not (query or "").strip():
+    query = (query or "").strip()
+    if not query:
         raise gr.Error("Write a question first.")
     upgrade = text_upgrade(*named(old_encoder, new_encoder))
-    return upgrade, upgrade.search(query.strip(), share_of(share), calibrated)
+    return upgrade, upgrade.search(query, share_of(share), calibrated)
 
 
 def find_images(image: Image.Image | None, share: float, calibrated: bool) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@
 import api
 import gradio as gr
 import page
-from names import EMBEDDED_NEW, EMBEDDED_OLD, HITS, NEW_CHOICES, OLD_CHOICES, STATES, TITLES
+from names import EMBEDDED_NEW, EMBEDDED_OLD, NEW_CHOICES, OLD_CHOICES, STATES, TITLES
 
 from eigenhub.hub.space import Space
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE, QUEUE
@@ -15,14 +15,21 @@ SENTENCE = (
     "encoder searches the old index at once; items are embedded anew while the index is in use."
 )
 STYLE = """<style>
-.hits { margin: 0; padding: 0; list-style: none; counter-reset: hit; }
+.hits, .pictures { margin: 0 !important; padding: 0 !important; list-style: none !important; }
 .hits li { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius); padding: .6rem .8rem; margin: 0 0 .5rem; }
 .hits li.is-right { border-color: #16a34a; box-shadow: inset 3px 0 0 #16a34a; }
 .hits p { margin: .3rem 0 0; font-size: .9rem; line-height: 1.4; overflow-wrap: anywhere; }
-.hits span, .hits b.right { font-size: .75rem; margin-right: .6rem; }
-.hits span::before { content: ""; display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .4em; background: #94a3b8; }
-.hits span.new::before { background: #4f46e5; }
+.pictures { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .5rem; }
+.pictures li { margin: 0; text-align: center; }
+.pictures img { width: 100%; margin: 0; border-radius: .4rem; border: 3px solid transparent; image-rendering: pixelated; }
+.pictures li.is-right img { border-color: #16a34a; }
+.pictures p { display: block !important; margin: .1rem 0 0; }
+.hits span, .pictures span, .hits b.right { font-size: .75rem; margin-right: .6rem; }
+.pictures span { margin: 0; white-space: nowrap; }
+.hits span::before, .pictures span::before { content: ""; display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .4em; background: #94a3b8; }
+.hits span.new::before, .pictures span.new::before { background: #4f46e5; }
 .hits b.right { color: #16a34a; }
+#samples .caption-label { display: none; }
 </style>"""
 WAIT = "<p>Making the embedded encoders. The very first time they are trained here, in about half a minute.</p>"
 
@@ -30,17 +37,10 @@ WAIT = "<p>Making the embedded encoders. The very first time they are trained he
 def share_row(tab: str) -> tuple[gr.Slider, gr.Checkbox]:
     """The slider and the switch that both tabs have."""
     with gr.Row():
-        share = gr.Slider(
-            0,
-            100,
-            value=40,
-            step=5,
-            label="Share backfilled, in percent",
-            elem_id=f"{tab}-share",
-            min_width=260,
-            scale=3,
-        )
-        calibrated = gr.Checkbox(True, label="Scale old vectors", info="chosen on other queries", min_width=200)
+        with gr.Column(scale=3, min_width=280):
+            share = gr.Slider(0, 100, value=40, step=5, label="Share backfilled, in percent", elem_id=f"{tab}-share")
+        with gr.Column(scale=1, min_width=220):
+            calibrated = gr.Checkbox(True, label="Scale old vectors", info="by a factor chosen on other queries")
     return share, calibrated
 
 
@@ -97,20 +97,11 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
         image_share, image_calibrated = share_row("image")
         image_verdict = gr.Markdown(elem_id="image-verdict")
         with gr.Row():
-            galleries = [
-                gr.Gallery(
-                    label=TITLES[state],
-                    columns=HITS,
-                    height="auto",
-                    allow_preview=False,
-                    format="png",
-                    buttons=[],
-                    elem_id=f"image-{state}",
-                    elem_classes="space-thumbnails",
-                    min_width=280,
-                )
-                for state in STATES
-            ]
+            rows = []
+            for state in STATES:
+                with gr.Column(min_width=280):
+                    gr.Markdown(f"**{TITLES[state]}**")
+                    rows.append(gr.HTML(elem_id=f"image-{state}", padding=False))
         image_curve = gr.Plot(show_label=False, elem_id="image-curve")
 
     encoders = [old_encoder, new_encoder]
@@ -137,7 +128,7 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
         **MODEL,
     )
     image_controls = [image_share, image_calibrated]
-    image_results = [image, label, image_verdict, *galleries, image_curve]
+    image_results = [image, label, image_verdict, *rows, image_curve]
     image_tab.select(
         page.show_images,
         image_controls,
@@ -170,7 +161,11 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
         **MODEL,
     )
     gr.api(api.search_text, api_name="search_text", **QUEUE)
-    gr.api(api.search_images, api_name="search_images", **QUEUE)
+    # Not `gr.api`: only through a component does an uploaded file arrive as an image.
+    for_programs = gr.Button(visible=False)
+    for_programs.click(
+        api.search_images, [image, *image_controls], gr.JSON(visible=False), api_name="search_images", **QUEUE
+    )
     gr.api(api.curve, api_name="curve", **QUEUE)
 
 if __name__ == "__main__":

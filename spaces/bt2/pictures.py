@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images on their way to the networks, and glyphs on their way to the page."""
 
+from base64 import b64encode
+from io import BytesIO
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -10,7 +13,6 @@ from eigenhub.embedded.glyphs import IMAGE_SIZE
 
 
 SHOWN_SIZE = 112
-FRAME = 6
 
 
 def to_pixels(image: Image.Image) -> Tensor:
@@ -29,17 +31,27 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]
 
 
-def to_image(pixels: np.ndarray, frame: str | None = None) -> Image.Image:
+def to_image(pixels: np.ndarray) -> Image.Image:
     """
     A glyph as an image with pixels big enough to see.
 
     Args:
         pixels (`NDArray` of shape `(1, 28, 28)`): values around 0 to 1.
-        frame (`str`, *optional*): CSS colour of a frame.
     """
     values = (np.clip(pixels[0], 0, 1) * 255).round().astype(np.uint8)
-    image = Image.fromarray(values).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.NEAREST)
-    return image if frame is None else ImageOps.expand(image.convert("RGB"), FRAME, frame)
+    return Image.fromarray(values).resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.NEAREST)
+
+
+def data_url(image: Image.Image) -> str:
+    """
+    An image as text that stands in a page.
+
+    Args:
+        image (`Image.Image`): the image.
+    """
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def _border(values: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -7,15 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from names import METRIC_LABELS, STATES, TITLES
-from pictures import to_image
+from pictures import data_url, to_image
 from upgrade import Hit, Upgrade
 
 from eigenhub.hub.space import tiles
 from eigenhub.hub.space_figures import GREY, INK, PALETTE, legend_below, new_figure
 
 
-RIGHT, WRONG = "#16a34a", "#94a3b8"
-OLD_COLOR, NEW_COLOR = GREY, PALETTE[0]
 SNIPPET = 150  # characters
 
 
@@ -58,9 +56,9 @@ def _hit(text: str, hit: Hit, right: str | None) -> str:
     )
 
 
-def hits_gallery(upgrade: Upgrade, hits: Sequence[Hit], right: str | None) -> list[tuple[Any, str]]:
+def hits_pictures(upgrade: Upgrade, hits: Sequence[Hit], right: str | None) -> str:
     """
-    Images that were found, framed green where the class is right.
+    Images that were found, as a row of pictures; those of the right class are framed.
 
     Args:
         upgrade (`Upgrade`): whose items these are.
@@ -68,13 +66,16 @@ def hits_gallery(upgrade: Upgrade, hits: Sequence[Hit], right: str | None) -> li
         right (`str`, *optional*): class of the query, where it is known.
     """
     m = upgrade.material
-    return [
-        (
-            to_image(m.contents[hit.position], RIGHT if m.labels[hit.position] == right else WRONG),
-            f"{m.labels[hit.position]}, {'new' if hit.is_new else 'old'} vector",
-        )
-        for hit in hits
-    ]
+    pictures = (_picture(m.contents[hit.position], str(m.labels[hit.position]), hit, right) for hit in hits)
+    return f'<ol class="pictures">{"".join(pictures)}</ol>'
+
+
+def _picture(pixels: Any, label: str, hit: Hit, right: str | None) -> str:
+    kind, name = "new" if hit.is_new else "old", escape(label)
+    return (
+        f'<li class="{"is-right" if label == right else ""}"><img src="{data_url(to_image(pixels))}" alt="{name}">'
+        f'<p>{name}</p><span class="{kind}" title="{kind} vector">{kind}</span></li>'
+    )
 
 
 def records(upgrade: Upgrade, found: dict[str, list[Hit]], key: str) -> dict[str, list[dict]]:

@@ -14,8 +14,8 @@ from eigenhub.hub.space_events import PRIVATE
 ORDERS = (8, 16, 32)
 INTRODUCTION = (
     "Why not diagonalise HiPPO itself? Its eigenvalues are −1, …, −n, but they answer to changes far below rounding: inside of "
-    "the curve of level 10⁻ᵏ every point is an eigenvalue of some matrix that differs from A by 10⁻ᵏ. The dots are what LAPACK "
-    "computes in double precision. Perturbing A on purpose, a little, puts the eigenvalues where they stay."
+    "the curve of level 10⁻ᵏ every point is an eigenvalue of some matrix that differs from A by 10⁻ᵏ. The dots are "
+    "the eigenvalues. Perturbing A on purpose, a little, puts the eigenvalues where they stay."
 )
 
 
@@ -51,10 +51,8 @@ def show(order: int, matrix: str) -> tuple[str, Any, Any]:
     from pseudo_figure import pseudospectrum_figure
 
     exact, other = (api.pseudospectrum(name, order) for name in ("hippo", matrix))
-    far = max(abs(complex(*value) - round(value[0])) for value in exact["eigenvalues"])
     facts = [
         ("κ of HiPPO", condition(exact["kappa"]), "condition number of the computed eigenvectors"),
-        ("Computed eigenvalues", f"{far:.1g}", "largest distance from the true ones, −1 … −n"),
         ("κ beside it", condition(other["kappa"]), MATRICES[matrix]),
         ("Stability", f"{max(value[0] for value in other['eigenvalues']):.2f}", "largest real part beside it"),
     ]

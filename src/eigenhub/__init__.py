@@ -12,17 +12,29 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _EXPORTS = {
+    "CompatibleIndex": "eigenhub.models.bt2",
     "METHODS": "eigenhub.methods",
     "Method": "eigenhub.methods",
     "SorsaConfig": "eigenhub.tuners.sorsa",
     "SorsaModel": "eigenhub.tuners.sorsa",
     "get_method": "eigenhub.methods",
+    "load_sentence_transformer": "eigenhub.models.bt2",
 }
 
-__all__ = ["METHODS", "Method", "SorsaConfig", "SorsaModel", "__version__", "get_method"]
+__all__ = [
+    "METHODS",
+    "CompatibleIndex",
+    "Method",
+    "SorsaConfig",
+    "SorsaModel",
+    "__version__",
+    "get_method",
+    "load_sentence_transformer",
+]
 
 if TYPE_CHECKING:
     from eigenhub.methods import METHODS, Method, get_method
+    from eigenhub.models.bt2 import CompatibleIndex, load_sentence_transformer
     from eigenhub.tuners.sorsa import SorsaConfig, SorsaModel
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from eigenhub.models.bt2 import Bt2ForImageClassification, ItemVectors
+from eigenhub.models.bt2 import Bt2ForImageClassification, ItemVectors, weights_fingerprint
 from tests.common.script_tester import Run, ScriptTester
 from tests.scripts.loading import load_script
 from tests.support.processes import ROOT
@@ -80,12 +80,17 @@ class TestBt2Script(ScriptTester):
         assert list(found) == ["old/old", "new/old", "new/new", "teacher/old", "teacher/teacher"]
         assert found["teacher/old"]["map"] < 0.08 < found["old/old"]["map"] < found["teacher/teacher"]["map"]
         assert set(summary["update_gain"]) == {"cmc@1", "cmc@5", "map"}
+        on_the_way = summary["backfill"]["map"]
+        assert on_the_way[0] == pytest.approx(found["new/old"]["map"])
+        assert on_the_way[-1] == pytest.approx(found["new/new"]["map"])
+        assert summary["backfill"]["auc"] == pytest.approx(sum(on_the_way) / 6)
 
     def test_card_shows_what_was_measured_and_its_command(self, straight: Run) -> None:
         summary = json.loads((straight.folder / "summary.json").read_text())
         card = (straight.folder / "README.md").read_text()
         for pair, values in summary["retrieval"].items():
             assert f"| {pair} | {100 * values['cmc@1']:.1f} |" in card
+        assert f"{100 * summary['backfill']['auc']:.1f} on average" in card
         assert "--added_dim=16" in card and str(straight.folder) not in card
 
     def test_teachers_are_cached_by_item(self, straight: Run) -> None:
@@ -148,7 +153,9 @@ def test_vectors_from_files_in_any_order(script: ModuleType, tmp_path: Path) -> 
     flags = [flag for name, file in files.items() for flag in (f"--{name}_vectors", str(file))]
     other, again = tiny_run(script, tmp_path / "files", "--no-warm_start", *flags)
     assert again["final_loss"] == pytest.approx(summary["final_loss"], rel=1e-6)
-    assert other.unwrapped.config.old_model == {"id": "old.safetensors", "dim": 32}
+    named, filed = run.unwrapped.config.old_model, other.unwrapped.config.old_model
+    assert named["id"] == "embedded" and named["revision"] == weights_fingerprint(run.teachers["old"])
+    assert filed == {"id": "old.safetensors", "revision": "elsewhere", "dim": 32, "preprocessing": None}
 
 
 def test_frozen_backbone_stays(script: ModuleType, tmp_path: Path) -> None:
@@ -246,6 +253,24 @@ def test_views_repeat_by_seed_epoch_and_row(script: ModuleType, tmp_path: Path) 
     flips = {tuple(split.view(5, "flip", (seed,)).flatten().tolist()) for seed in range(12)}
     assert flips == {tuple(still.flatten().tolist()), tuple(still.flip(-1).flatten().tolist())}
     assert split.ids[:2] == ["train:0", "train:1"]
+
+
+def test_a_degenerate_upgrade_is_said(script: ModuleType) -> None:
+    import bt2_report
+
+    def found(old: float, now: float, teacher: float) -> dict:
+        return {pair: {"map": m} for pair, m in (("old/old", old), ("new/old", now), ("teacher/teacher", teacher))}
+
+    assert bt2_report.warnings_of(found(0.2, 0.3, 0.5)) == []
+    assert ["not compatible" in line for line in bt2_report.warnings_of(found(0.2, 0.2, 0.5))] == [True]
+    assert ["nothing to gain" in line for line in bt2_report.warnings_of(found(0.2, 0.3, 0.2))] == [True]
+    assert bt2_report.gains(
+        {
+            pair: dict.fromkeys(("cmc@1", "cmc@5", "map"), v)
+            for pair, v in (("old/old", 0.2), ("new/old", 0.3), ("teacher/teacher", 0.4))
+        }
+    ) == pytest.approx({"cmc@1": 0.5, "cmc@5": 0.5, "map": 0.5})
+    assert bt2_report.gains({"old/old": {}}) == {}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

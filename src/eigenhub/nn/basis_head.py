@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eigenhub.linalg.precision import full_precision_matmul
 from eigenhub.nn.basis_init import check_pairs, procrustes_bases, start_added_rows
+from eigenhub.nn.exact_region import exact_region
 from eigenhub.nn.orthogonal_transform import OrthogonalTransform
 
 
@@ -118,7 +118,7 @@ class BasisTransformationHead(nn.Module):
         return self.new_dim + self.added_dim
 
     def forward(self, features: Tensor) -> BasisTransformationOutput:
-        with full_precision_matmul(features.device.type):
+        with exact_region(features.device.type):
             new, added = self.project(features)
             embedding = F.normalize(self.transform(new, added), dim=-1)
         return BasisTransformationOutput(new, embedding[..., : self.old_dim], embedding)
@@ -130,12 +130,12 @@ class BasisTransformationHead(nn.Module):
             features (`Tensor` of shape `(..., in_features)`): $h$.
         """
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        new = F.normalize(_linear(self.new_projection, features), dim=-1)
+        new = F.normalize(linear_as(self.new_projection, features), dim=-1)
         if self.added_projection is None:
             return new, new[..., :0]
         if self.added == "linear":
-            return new, _linear(self.added_projection, new)
-        return new, F.normalize(_linear(self.added_projection, features), dim=-1)
+            return new, linear_as(self.added_projection, new)
+        return new, F.normalize(linear_as(self.added_projection, features), dim=-1)
 
     def transform(self, new: Tensor, added: Tensor) -> Tensor:
         r"""$z$ before its normalisation; $\lVert z \rVert^2 = \lVert e \rVert^2 + C^2$.
@@ -152,7 +152,7 @@ class BasisTransformationHead(nn.Module):
         """Both changes of basis as the columns of one orthogonal matrix, for inference and export."""
         p, q = self.new_basis.matrix(), self.compat_basis.matrix()
         block = torch.block_diag(torch.eye(self.added_dim, dtype=p.dtype, device=p.device), p)
-        with full_precision_matmul(p.device.type):
+        with exact_region(p.device.type):
             whole = torch.cat([q @ block[: self.old_dim], block[self.old_dim :]])
         return FoldedBasis(whole[:, : self.added_dim], whole[:, self.added_dim :])
 
@@ -232,8 +232,13 @@ def check_dims(new_dim: int, old_dim: int, added_dim: int, scale: float, added: 
         raise ValueError(f"`added` must be one of {', '.join(ADDED)}; got {added!r}")
 
 
-def _linear(layer: nn.Linear | None, x: Tensor) -> Tensor:
-    """The layer in the dtype of `x`, whatever the weights are stored in; without a layer `x` itself."""
+def linear_as(layer: nn.Linear | None, x: Tensor) -> Tensor:
+    """The layer in the dtype of `x`, whatever the weights are stored in; without a layer `x` itself.
+
+    Args:
+        layer (`nn.Linear`, *optional*): the layer.
+        x (`Tensor` of shape `(..., in_features)`): its input.
+    """
     if layer is None:
         return x
     return F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))

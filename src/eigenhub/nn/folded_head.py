@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eigenhub.nn.basis_head import BasisTransformationHead, BasisTransformationOutput
+from eigenhub.nn.basis_head import BasisTransformationHead, BasisTransformationOutput, linear_as
 
 
 class FoldedHead(nn.Module):
@@ -46,10 +46,10 @@ class FoldedHead(nn.Module):
 
     def forward(self, features: Tensor) -> BasisTransformationOutput:
         features = features.to(self.new_map.dtype)
-        new = F.normalize(features if self.new_projection is None else self.new_projection(features), dim=-1)
+        new = F.normalize(linear_as(self.new_projection, features), dim=-1)
         embedding = new @ self.new_map.mT
         if self.added_projection is not None and self.added_map is not None:
-            added = F.normalize(self.added_projection(features), dim=-1)
+            added = F.normalize(linear_as(self.added_projection, features), dim=-1)
             embedding = embedding + added @ self.added_map.mT
         embedding = F.normalize(embedding, dim=-1)
         return BasisTransformationOutput(new, embedding[..., : self.old_dim], embedding)

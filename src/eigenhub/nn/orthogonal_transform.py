@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eigenhub.linalg.orthogonal import orthonormalize, random_orthogonal
-from eigenhub.linalg.precision import full_precision_matmul
 from eigenhub.linalg.rotation import cayley, cayley_apply, low_rank_cayley_apply, skew_matrix
+from eigenhub.nn.exact_region import exact_region
 
 
 MAPS = ("cayley", "expm")
@@ -91,7 +91,7 @@ class OrthogonalTransform(nn.Module):
         if x.shape[-1] != self.d:
             raise ValueError(f"the last dimension of `x` must be {self.d}, got shape {tuple(x.shape)}")
         dtype = torch.promote_types(x.dtype, self.base.dtype)
-        with full_precision_matmul(x.device.type):
+        with exact_region(x.device.type):
             rows = x.reshape(-1, self.d).to(dtype)
             if self._applies(len(rows)):
                 rows = self._rotate(rows) @ self.base.to(dtype).mT
@@ -101,7 +101,7 @@ class OrthogonalTransform(nn.Module):
 
     def matrix(self) -> Tensor:
         """$T$, `(d, d)`, differentiable."""
-        with full_precision_matmul(self.base.device.type):
+        with exact_region(self.base.device.type):
             return self._matrix(self.base.dtype)
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ class OrthogonalTransform(nn.Module):
         Args:
             optimizer (`Optimizer`, *optional*): its state of the parameters, which belongs to the old base, is dropped.
         """
-        with full_precision_matmul(self.base.device.type):
+        with exact_region(self.base.device.type):
             self.base.copy_(orthonormalize(self._matrix(torch.float64)))
         self.zero_rotation_()
         for parameter in self.parameters() if optimizer is not None else ():

@@ -6,14 +6,23 @@ import json
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from typer.testing import CliRunner
 
-from eigenhub.models.bt2 import commands, docstring_pairs, load_identity, load_sentence_transformer, read_pairs
+from eigenhub.models.bt2 import (
+    commands,
+    docstring_pairs,
+    identity_of,
+    load_identity,
+    load_sentence_transformer,
+    read_pairs,
+)
 from eigenhub.models.bt2.commands import app
 from eigenhub.models.bt2.text_module import BasisTransformation
 from tests.models.bt2.index_cases import Gallery
 from tests.models.bt2.text_cases import pairs, sentences, tiny_encoder
 from tests.support.devices import require_package
+from tests.support.models import tiny_tokenizer
 from tests.support.processes import run_python
 
 
@@ -123,6 +132,25 @@ def test_eval_with_all_baselines_as_json(folders):
     assert {"metrics", "verdict", "hours", "bytes_after", "extra_storage", "old_scale"} <= set(report)
     (head,) = [path for path in report["paths"] if path["name"] == "BT2 head"]
     assert head["now"] == pytest.approx(report["metrics"]["new/old"]["recall@10"])
+
+
+def test_eval_refuses_a_model_that_was_fitted_to_another_encoder(folders, fitted, tmp_path):
+    tiny_encoder(tmp_path, 12, seed=7).save(str(tmp_path / "other"))
+    done = invoke(
+        "eval", "--old", tmp_path / "other", "--new", folders / "new", "--model", fitted, "--texts",
+        folders / "test.tsv", code=2,
+    )  # fmt: skip
+    assert "`model` was fitted to old@" in done.stderr and ", not to other@" in done.stderr
+
+
+def test_static_encoders_have_an_identity_by_their_folder(tmp_path):
+    """They have no configuration of transformers that would remember where they came from."""
+    tokenizer = tiny_tokenizer()
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=6)], device="cpu").save(
+        str(tmp_path / "static")
+    )
+    identity = identity_of(load_sentence_transformer(str(tmp_path / "static"), device="cpu"))
+    assert (identity.model_id, identity.dim, identity.normalized) == ("static", 6, False)
 
 
 def test_status_beside_a_writer(tmp_path):

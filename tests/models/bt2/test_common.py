@@ -95,6 +95,7 @@ class Bt2Case:
 
 
 class TestBt2ForImageClassification(Bt2Case, ModelTester):
+    compiles = True
     model_class = Bt2ForImageClassification
     config = {"backbone_config": VIT, **SIZES, "num_labels": LABELS}
     auto_class = "AutoModelForImageClassification"

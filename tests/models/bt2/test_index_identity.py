@@ -2,6 +2,7 @@
 """A wrong encoder, and vectors that cannot be right, are errors that say what is wrong."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -193,6 +194,7 @@ def test_old_vectors_without_unit_norm(gallery, caplog, tmp_path):
         (np.arange(40.0), "64-bit integers, got dtype float64"),
         ([[1]] * 40, r"got dtype int64 and shape \(40, 1\)"),
         ([7, 7, 8, 8, *range(100, 136)], "`ids` must be distinct, got several of 7, 8"),
+        ([-5, *range(39)], "`ids` must not be negative: -1 stands for nothing found; got -5"),
         (range(39), "`ids` and `vectors` must be of one length, got 39 and 40"),
     ],
 )
@@ -234,3 +236,27 @@ def test_backends_that_cannot_be(gallery):
         gallery.index(backend="sqlite")
     with pytest.raises(ValueError, match="`folder` must be given: the LanceDB backend lives on the disk"):
         gallery.index(backend="lancedb")
+    for backend, allowed in (("faiss", "factory, parameters"), ("lancedb", "none")):
+        with pytest.raises(ValueError, match=f"options of the {backend} backend are {allowed}; got 'factroy'"):
+            gallery.index(backend=backend, factroy="Flat")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_store_whose_files_are_gone_is_not_an_empty_one(gallery, tmp_path, backend):
+    gallery.index(folder=tmp_path, backend=backend).close()
+    if backend == "faiss":
+        (tmp_path / "vectors-0.log").unlink()
+    else:
+        shutil.rmtree(tmp_path / "tables")
+    for read_only in (True, False):
+        with pytest.raises(FileNotFoundError, match="which the stamp names, is missing|that the stamp names"):
+            CompatibleIndex.open(tmp_path, read_only=read_only)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_index_without_items_finds_nothing(gallery, tmp_path, backend):
+    index = gallery.index(folder=tmp_path, backend=backend)
+    index.remove(gallery.ids)
+    assert index.search(gallery.queries).ids.shape == (8, 0) and index.status().share == 1.0
+    index.add_new([3], gallery.new[:1])
+    assert index.search(gallery.queries).ids.tolist() == [[3]] * 8

@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 
+from eigenhub.models.bt2.index_merge import merge_cosine_results
+from eigenhub.models.bt2.index_reports import SearchResult
 from tests.models.bt2.index_cases import BACKENDS, NEW, NEW_DIM, OLD, OLD_DIM, Gallery, none_of, stored, unit_rows
 from tests.support.devices import require_package
 
@@ -125,3 +127,32 @@ def test_half_precision_stores(factory):
 def test_factories_that_cannot_be(factory):
     with pytest.raises(ValueError, match=f"`factory` must be Flat.*got '{factory}'"):
         Gallery().index(factory=factory)
+
+
+@pytest.mark.parametrize("old_scale", [1.0, 1.25])
+def test_two_searches_in_a_store_of_cosines_merge_to_the_same_answer(old_scale):
+    """Such a store divides by all lengths, so the factor and the share of the query have to come back."""
+    gallery = Gallery()
+    mask = gallery.mask(gallery.ids[:90])
+    cosines = {
+        "old": unit_rows(gallery.queries[:, :OLD_DIM]) @ gallery.old[~mask].T,
+        "new": gallery.queries @ gallery.new[mask].T,
+    }
+    results = {}
+    for name, rows in cosines.items():
+        best = np.argsort(-rows, axis=1)[:, :10]
+        ids = gallery.ids[~mask] if name == "old" else gallery.ids[mask]
+        results[name] = SearchResult(np.take_along_axis(rows, best, 1), ids[best])
+    merged = merge_cosine_results(3 * gallery.queries, OLD_DIM, results["old"], results["new"], 10, old_scale)
+    index = gallery.index()
+    index.backfill(gallery.ids[:90], gallery.new[:90])
+    index.set_old_scale(old_scale)
+    expected = index.search(gallery.queries)
+    np.testing.assert_array_equal(merged.ids, expected.ids)
+    np.testing.assert_allclose(merged.scores, expected.scores, atol=1e-6)
+
+
+def test_what_cannot_be_merged():
+    nothing = SearchResult(np.zeros((1, 0)), np.zeros((1, 0), np.int64))
+    with pytest.raises(ValueError, match=r"`old_dim` must be between 1 and the width of the queries, \(1, 2\); got 3"):
+        merge_cosine_results([[1.0, 0.0]], 3, nothing, nothing)

@@ -153,6 +153,8 @@ def test_folded_model_gives_the_same_vectors_and_is_not_saved(tmp_path: Path) ->
     half = folded.to(torch.bfloat16)(pixels.bfloat16())
     assert half.embedding.dtype == torch.bfloat16
     torch.testing.assert_close(half.embedding.float(), expected, rtol=0, atol=0.05)
+    loaded_in_half = copy.deepcopy(model).to(torch.bfloat16).fold_()  # keeps its bases in float32, folds there
+    torch.testing.assert_close(loaded_in_half(pixels.bfloat16()).embedding.float(), expected, rtol=0, atol=0.05)
     with pytest.raises(ValueError, match="for inference only: save it before `fold_"):
         folded.save_pretrained(tmp_path)
 

@@ -213,3 +213,14 @@ def test_few_queries_decide_nothing():
 def test_a_report_about_nothing():
     with pytest.raises(ValueError, match="`num_vectors` and `documents_per_second` must be positive, got 0, 1"):
         migration_report(encoded(), Relevance.of_pairs(300), num_vectors=0, documents_per_second=1)
+
+
+def test_a_report_about_vectors_that_are_too_narrow():
+    texts = encoded()
+    with pytest.raises(ValueError, match="must begin with the 16 coordinates of the old encoder, got 12"):
+        migration_report(
+            replace(texts, queries=texts.queries[:, :12]),
+            Relevance.of_pairs(300),
+            num_vectors=1,
+            documents_per_second=1,
+        )

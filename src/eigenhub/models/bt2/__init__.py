@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from eigenhub.models.bt2.head_fitting import HeadRecipe, fit_head
     from eigenhub.models.bt2.index import CompatibleIndex
     from eigenhub.models.bt2.index_identity import EncoderIdentity, IdentityError
+    from eigenhub.models.bt2.index_merge import merge_cosine_results
     from eigenhub.models.bt2.index_reports import BackfillReport, IndexStatus, SearchResult
     from eigenhub.models.bt2.migration import EncodedTexts, MigrationReport, migration_report
     from eigenhub.models.bt2.migration_text import report_text
@@ -81,6 +82,7 @@ _SEARCH_EXPORTS: dict[str, str] = {
     "IndexStatus": "eigenhub.models.bt2.index_reports",
     "load_identity": "eigenhub.models.bt2.text_identity",
     "load_sentence_transformer": "eigenhub.models.bt2.text_loading",
+    "merge_cosine_results": "eigenhub.models.bt2.index_merge",
     "migration_report": "eigenhub.models.bt2.migration",
     "MigrationReport": "eigenhub.models.bt2.migration",
     "PathResult": "eigenhub.models.bt2.comparison",
@@ -157,6 +159,7 @@ __all__ = [
     "influence_loss",
     "load_identity",
     "load_sentence_transformer",
+    "merge_cosine_results",
     "migration_report",
     "new_teacher_loss",
     "old_match_loss",

@@ -133,7 +133,7 @@ def pooled_feature(config: Bt2TrunkConfig, outputs: ModelOutput) -> Tensor:
         if maps and config.pooling == "cls":
             raise ValueError("`pooling='cls'` needs a backbone with tokens, this one has maps; take 'mean'")
         feature = hidden.mean((2, 3)) if maps else hidden.mean(1) if config.pooling == "mean" else hidden[:, 0]
-    if feature.shape[1] != config.hidden_size:
+    if config.hidden_size is not None and feature.shape[1] != config.hidden_size:
         raise ValueError(f"`hidden_size` is {config.hidden_size}, but the backbone's feature has {feature.shape[1]}")
     return feature
 

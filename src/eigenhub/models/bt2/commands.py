@@ -46,7 +46,9 @@ def fit_head_command(
     old: OLD,
     new: NEW,
     texts: Annotated[str, typer.Option(help=f"What to fit on, some thousand rows: {TEXTS_HELP}")],
-    out: Annotated[Path, typer.Option(help="Folder to write the backward-compatible encoder to.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the backward-compatible encoder to.")] = Path(
+        "bt2-encoder"
+    ),
     query_column: QueryColumn = None,
     document_column: DocumentColumn = None,
     split: Split = "train",

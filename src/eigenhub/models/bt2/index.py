@@ -168,7 +168,8 @@ class CompatibleIndex:
         Args:
             queries (`ArrayLike` of shape `(q, d)` or `(d,)`): whole vectors of the new encoder, their first `m`
                 coordinates, or vectors of the old encoder; no norm is asked for.
-            k (`int`, *optional*, defaults to 10): items per query.
+            k (`int`, *optional*, defaults to 10): items per query. An inverted file that probes few lists may find
+                fewer, and then gives -1 as ids.
             identity (`EncoderIdentity | Mapping`, *optional*): who wrote the queries; another encoder than those of the
                 index is an error.
         """
@@ -178,7 +179,7 @@ class CompatibleIndex:
             self.store.check_reader(identity, "`queries`")
         rows, single = _as_rows(queries)
         rows = checked_vectors(rows, [encoder.dim for encoder in self.store.stamp.generations], name="queries")
-        scores, ids = self.store.backend.search(rows, k)
+        scores, ids = self.store.search(rows, k)
         self._hits.update(ids.ravel().tolist())
         return SearchResult(scores[0], ids[0]) if single else SearchResult(scores, ids)
 
@@ -309,7 +310,7 @@ class CompatibleIndex:
 
     def remove(self, ids: ArrayLike) -> None:
         """
-        Forget items.
+        Forget items. Their bytes leave the disk with the next [`CompatibleIndex.compact`].
 
         Args:
             ids (`ArrayLike` of shape `(b,)`): items of the index.

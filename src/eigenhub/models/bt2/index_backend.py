@@ -48,12 +48,15 @@ class IndexBackend(ABC):
     time; the caller sees to that.
 
     Attributes:
+        name (`str`): how users call it.
+        options (`tuple[str, ...]`): what they may set for a new store.
         rows (`RowTable`): items and the generation of each.
         layout (`Layout`): how the vectors stand in the index.
         state (`dict[str, Any]`): what the stamp has to keep, as JSON.
     """
 
     name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]
     rows: RowTable
     layout: Layout
     state: dict[str, Any]

@@ -32,10 +32,13 @@ class FaissBackend(IndexBackend):
     """
 
     name = "faiss"
+    options = ("factory", "parameters")
 
     def __init__(self, folder: Path | None, layout: Layout, state: dict[str, Any], read_only: bool) -> None:
         self.folder, self.layout, self._read_only = folder, layout, read_only
         self.state = {"factory": FLAT, "parameters": "", "log": "vectors-0.log"} | state
+        if "log" in state and self._log_path is not None and not self._log_path.exists():
+            raise FileNotFoundError(f"{self._log_path}, which the stamp names, is missing")
         self._open_log(VectorLog(self._log_path, read_only))
         self._build()
 

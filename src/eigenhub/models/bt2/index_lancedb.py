@@ -33,6 +33,7 @@ class LanceBackend(IndexBackend):
     """
 
     name = "lancedb"
+    options = ()
 
     def __init__(self, folder: Path | None, layout: Layout, state: dict[str, Any], read_only: bool) -> None:
         if folder is None:
@@ -45,6 +46,8 @@ class LanceBackend(IndexBackend):
         self.rows = RowTable()
         if self._current in self._table_names():
             self._open_table()
+        elif state:
+            raise FileNotFoundError(f"{self._place} lacks the table {self._current} that the stamp names")
 
     @classmethod
     def open(cls, folder: Path | None, layout: Layout, state: dict[str, Any], read_only: bool) -> "LanceBackend":
@@ -105,14 +108,13 @@ class LanceBackend(IndexBackend):
         return found
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        table = self._table  # with a width of its own: a relayout may come between
-        width = table.schema.field("vector").type.list_size
-        rows = padded(queries[:, :width], width)
-        k = min(k, table.count_rows())
-        found = table.search(rows).distance_type("dot").limit(k).select(["id", "_distance"]).to_arrow()
-        # query by query, nearest first; LanceDB's dot distance is 1 - q.v
-        scores = 1 - found["_distance"].to_numpy().astype(np.float32).reshape(len(rows), k)
-        return scores, found["id"].to_numpy().reshape(len(rows), k)
+        while True:
+            table = self._table
+            try:
+                return _search(table, queries, k)
+            except Exception:
+                if table is self._table:  # else it was laid out anew, and this one dropped, under the search
+                    raise
 
     def relayout(self, layout: Layout) -> None:
         name = self._fresh_name()
@@ -205,6 +207,16 @@ class LanceBackend(IndexBackend):
             for batch in self._originals(generation):
                 stood = padded(_matrix(batch["vector"]), layout.width, layout.scale(generation))
                 yield _batch(batch["id"].to_numpy(), stood, batch["generation"].to_numpy())
+
+
+def _search(table: Any, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+    width = table.schema.field("vector").type.list_size
+    rows = padded(queries[:, :width], width)
+    k = min(k, table.count_rows())
+    found = table.search(rows).distance_type("dot").limit(k).select(["id", "_distance"]).to_arrow()
+    # query by query, nearest first; LanceDB's dot distance is 1 - q.v
+    scores = 1 - found["_distance"].to_numpy().astype(np.float32).reshape(len(rows), k)
+    return scores, found["id"].to_numpy().reshape(len(rows), k)
 
 
 def _schema(width: int) -> pa.Schema:

@@ -44,16 +44,20 @@ class IndexStore:
         cls, folder: Path | None, stamp: IndexStamp, options: dict[str, Any], ids: Ids, vectors: Vectors
     ) -> "IndexStore":
         """A new store with its first content; until its stamp is there, nothing is."""
+        kind = backend_class(stamp.backend)
+        if unknown := set(options) - set(kind.options):
+            allowed = ", ".join(kind.options) or "none"
+            raise ValueError(f"options of the {kind.name} backend are {allowed}; got {sorted(unknown)[0]!r}")
         lock = None if folder is None else _begin(folder)
         try:
-            backend = backend_class(stamp.backend).open(folder, stamp.layout, options, read_only=False)
+            backend = kind.open(folder, stamp.layout, options, read_only=False)
             backend.fill(ids, vectors)
+            store = cls(backend, stamp, folder, lock)
+            store.save(stamp)
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        store = cls(backend, stamp, folder, lock)
-        store.save(stamp)
         return store
 
     @classmethod
@@ -98,6 +102,18 @@ class IndexStore:
                 before.close()
             else:
                 self.backend.refresh()
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Largest inner products and their items, of shape `(q, k)` or less where there are fewer items."""
+        if not len(self.backend.rows):
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        try:
+            return self.backend.search(queries, k)
+        except Exception:
+            if self._lock is not None or self.folder is None:
+                raise
+            self.refresh()  # the writing process may have replaced the files under this reader
+            return self.backend.search(queries, k)
 
     def close(self) -> None:
         """Close the files and let other processes write."""

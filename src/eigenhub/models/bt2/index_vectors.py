@@ -17,7 +17,7 @@ NORM_TOLERANCE = 1e-2
 
 def checked_ids(ids: ArrayLike) -> Ids:
     """
-    Ids as one row of distinct 64-bit integers.
+    Ids as one row of distinct 64-bit integers, none of them negative.
 
     Args:
         ids (`ArrayLike` of shape `(b,)`): keys of the items. Keep a table of your own for keys that are text.
@@ -28,6 +28,8 @@ def checked_ids(ids: ArrayLike) -> Ids:
             f"`ids` must be one row of 64-bit integers, got dtype {found.dtype} and shape {found.shape}; "
             f"map other keys to numbers"
         )
+    if found.size and found.min() < 0:
+        raise ValueError(f"`ids` must not be negative: -1 stands for nothing found; got {shown(found[found < 0])}")
     if len(np.unique(found)) != len(found):
         values, counts = np.unique(found, return_counts=True)
         raise ValueError(f"`ids` must be distinct, got several of {shown(values[counts > 1])}")

@@ -4,7 +4,8 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -37,14 +38,12 @@ class ItemVectors:
     ids: tuple[str, ...]
     vectors: Tensor
     source: str
-    _rows: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.ids) != len(self.vectors):
             raise ValueError(
                 f"`vectors` must be a row for each of {len(self.ids)} ids, got {tuple(self.vectors.shape)}"
             )
-        object.__setattr__(self, "_rows", {name: row for row, name in enumerate(self.ids)})
         if len(self._rows) < len(self.ids):
             twice = sorted({name for name in self.ids if self.ids.count(name) > 1})
             raise ValueError(f"`ids` must be unique, but stand more than once: {_shown(twice)}")
@@ -53,6 +52,10 @@ class ItemVectors:
             if not good.all():
                 bad = [self.ids[row] for row in (~good).nonzero().flatten().tolist()]
                 raise ValueError(f"`vectors` are {problem} for {len(bad)} items: {_shown(bad)}")
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
 
     def of(self, ids: Sequence[str]) -> Tensor:
         """The vectors of some items, in the order asked for.

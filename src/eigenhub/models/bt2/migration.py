@@ -115,6 +115,10 @@ def migration_report(
             f"`num_vectors` and `documents_per_second` must be positive, got {num_vectors}, {documents_per_second}"
         )
     old_dim = texts.old_documents.shape[1]
+    if texts.queries.shape[1] < old_dim:
+        raise ValueError(
+            f"`texts.queries` must begin with the {old_dim} coordinates of the old encoder, got {texts.queries.shape[1]}"
+        )
     rankings = {
         "old/old": rank(texts.old_queries, texts.old_documents, relevance),
         "new/old": rank(texts.queries, texts.old_documents, relevance),

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from eigenhub.linalg.precision import full_precision_matmul
 from eigenhub.models.bt2.bt2_outputs import Bt2EmbedderOutput
 from eigenhub.models.bt2.bt2_trunk import (
     Bt2TrunkModel,
@@ -19,6 +18,7 @@ from eigenhub.models.bt2.bt2_trunk import (
 )
 from eigenhub.models.bt2.configuration_bt2 import Bt2EmbedderConfig
 from eigenhub.nn.compatibility import influence_loss, old_match_loss, weighted_sum
+from eigenhub.nn.exact_region import exact_region
 from eigenhub.nn.orthogonal_transform import OrthogonalTransform
 
 
@@ -102,7 +102,7 @@ class Bt2EmbedderForImageClassification(WithOldClasses, Bt2TrunkModel):
         """
         feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
         weight, bias = (tensor.to(feature.dtype) for tensor in (self.projection.weight, self.projection.bias))
-        with full_precision_matmul(feature.device.type):
+        with exact_region(feature.device.type):
             return F.normalize(F.linear(feature, weight, bias), dim=-1)
 
     def loss_terms(self, embedding: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from eigenhub.models.bt2.baselines import BT2, PATHS, UpgradePath, fit_paths
 from eigenhub.models.bt2.comparison import compare_paths
 from eigenhub.models.bt2.head_fitting import HeadRecipe
+from eigenhub.models.bt2.index_identity import IdentityError
 from eigenhub.models.bt2.migration import MAIN, EncodedTexts, MigrationReport, migration_report
 from eigenhub.models.bt2.text_base import SentenceTransformer
+from eigenhub.models.bt2.text_identity import identity_of
 from eigenhub.models.bt2.text_pairs import TextPairs
 from eigenhub.models.bt2.text_upgrade import encode_texts, teacher_vectors
 
@@ -46,10 +48,12 @@ def evaluate_upgrade(
     relevance = texts.relevance()
     if fit_texts is None and (model is None or baselines):
         raise ValueError("`fit_texts` are needed to fit the head or the baselines on")
+    if model is not None:
+        _check_fitted_to(model, old_model)
     old, new = (encode_texts(encoder, texts, batch_size) for encoder in (old_model, new_model))
     recipe = HeadRecipe(added_dim=added_dim, seed=seed)
     paths: dict[str, UpgradePath] = {}
-    if fit_texts is not None:
+    if fit_texts is not None and (model is None or baselines):
         names = tuple(PATHS) if baselines else (BT2,)
         sides = (encode_texts(encoder, fit_texts, batch_size) for encoder in (new_model, old_model))
         paths = fit_paths(teacher_vectors(*sides), recipe, names)
@@ -68,3 +72,10 @@ def evaluate_upgrade(
         paths=tuple(compare_paths(paths, teacher_vectors(new, old), relevance, MAIN)) if baselines else (),
         seed=seed,
     )
+
+
+def _check_fitted_to(model: SentenceTransformer, old_model: SentenceTransformer) -> None:
+    """Raise where the model says that it was fitted to another old encoder; one may lie in another folder by now."""
+    fitted, old = identity_of(model).compatible_with, identity_of(old_model)
+    if fitted is not None and (fitted.revision, fitted.dim) != (old.revision, old.dim):
+        raise IdentityError(f"`model` was fitted to {fitted.name}, not to {old.name}")

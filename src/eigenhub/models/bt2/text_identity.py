@@ -67,7 +67,7 @@ def load_identity(model_name_or_path: str, **options: Any) -> EncoderIdentity:
 
     Args:
         model_name_or_path (`str`): folder or Hub id of what `save_folded` or `push_to_hub` wrote.
-        options: `revision`, `token`, `cache_folder` or `local_files_only`.
+        options (`Any`): `revision`, `token`, `cache_folder` or `local_files_only`.
     """
     path = load_file_path(model_name_or_path, IDENTITY_FILE, **options)
     if path is None:
@@ -88,8 +88,8 @@ def _exported_identity(model: SentenceTransformer) -> EncoderIdentity | None:
 def _source(model: SentenceTransformer) -> tuple[str, str | None]:
     """Folder or Hub id that the model was loaded from, and the commit if it was the Hub."""
     config = getattr(model.transformers_model, "config", None)
-    name = getattr(config, "_name_or_path", "")
-    return name, getattr(config, "_commit_hash", None)
+    name = getattr(config, "_name_or_path", "") or getattr(model, "loaded_from", "")
+    return str(name), getattr(config, "_commit_hash", None)
 
 
 def _short(name: str) -> str:

@@ -23,7 +23,7 @@ def load_sentence_transformer(model_name_or_path: str, **options: Any) -> Senten
 
     Args:
         model_name_or_path (`str`): folder or Hub id.
-        options: passed to `SentenceTransformer`; `trust_remote_code` is refused.
+        options (`Any`): passed to `SentenceTransformer`; `trust_remote_code` is refused.
 
     Returns:
         `SentenceTransformer`.
@@ -44,7 +44,10 @@ def load_sentence_transformer(model_name_or_path: str, **options: Any) -> Senten
             f"sentence-transformers nor eigenhub and is not loaded"
         )
     # What the library uses itself to load classes that are imported already; the alternative would be the flag.
-    return SentenceTransformer._load_with_module_classes(model_name_or_path, OURS, **options)
+    model = SentenceTransformer._load_with_module_classes(model_name_or_path, OURS, **options)
+    # static embeddings have no configuration that would remember it
+    model.loaded_from = model_name_or_path  # type: ignore[assignment]
+    return model
 
 
 def module_classes(model_name_or_path: str, **where: Any) -> list[str]:
