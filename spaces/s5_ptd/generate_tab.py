@@ -13,7 +13,7 @@ from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE
 
 INTRODUCTION = (
     "A state space model keeps one state per layer, of the same size after ten tokens and after ten thousand, and every token "
-    "costs the same. Both are measured here while the text is written. The embedded model has half a million numbers or so and "
+    "costs the same. Both are measured here while the text is written. The embedded model has 170,000 numbers and "
     "a minute of training behind it: look at the memory, not at the prose."
 )
 
