@@ -19,8 +19,8 @@ app = typer.Typer(help="BT²: upgrade an embedding model without re-embedding th
 OLD = Annotated[str, typer.Option(help="Encoder behind the index: Hub id or folder.")]
 NEW = Annotated[str, typer.Option(help="The better encoder: Hub id or folder.")]
 TEXTS_HELP = (
-    "file of texts (.txt, .csv, .tsv, .jsonl, .parquet), data set on the Hub, or docstrings[:package,...]; two columns "
-    "of text are queries and their documents."
+    "file of texts (.txt; .csv or .tsv, whose first line names the columns; .jsonl, .parquet), data set on the Hub, or "
+    "docstrings[:package,...]; two columns of text are queries and their documents."
 )
 QueryColumn = Annotated[str | None, typer.Option(help="Column of the queries; by default the first one with text.")]
 DocumentColumn = Annotated[str | None, typer.Option(help="Column of the documents; by default the second one.")]

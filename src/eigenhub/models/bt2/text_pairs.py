@@ -58,7 +58,7 @@ def read_pairs(
 
     Args:
         source (`str`): a file (`.txt` with one text per line; `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` with
-            columns), a data set on the Hub, or `docstrings` of Python's own library; `docstrings:numpy,scipy` for those
+            columns, which the first line of the former two names), a data set on the Hub, or `docstrings` of Python's own library; `docstrings:numpy,scipy` for those
             of other packages.
         query_column (`str`, *optional*): column of the texts or queries; by default the first one that holds text.
         document_column (`str`, *optional*): column of their documents; by default the second one that holds text.
