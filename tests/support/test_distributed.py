@@ -18,7 +18,8 @@ ACCELERATE_SCRIPT = """
 import sys
 from accelerate import Accelerator
 accelerator = Accelerator()
-print(accelerator.process_index, accelerator.num_processes, accelerator.device.type, sys.argv[1:])
+rank, count, device = accelerator.process_index, accelerator.num_processes, accelerator.device.type
+sys.stdout.write(f"{rank} {count} {device} {sys.argv[1:]}\\n")  # in one piece: the other process writes too
 """
 
 
