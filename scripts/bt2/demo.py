@@ -16,7 +16,6 @@ kept in the output folder and not repeated.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -132,12 +131,10 @@ def vectors(model: Any, seed: int) -> Any:
 
 def check_reload(folder: Path, seed: int) -> None:
     """The saved model in a fresh process gives the vectors of the one in memory after training."""
+    from eigenhub.training.demo_checks import in_fresh_process
+
     reference = folder / "vectors" / "test.safetensors"
-    command = [sys.executable, "-c", RELOAD, str(folder), str(reference), str(seed)]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(f"the fresh process failed:\n{finished.stderr}")
-    difference = float(finished.stdout.split()[-1])
+    difference = float(in_fresh_process("-c", RELOAD, str(folder), str(reference), str(seed)).split()[-1])
     print(f"reloaded in a fresh process: largest difference of the vectors {difference:g}")
     if difference > 1e-6:
         raise SystemExit("the reloaded model differs from the trained one")

@@ -15,7 +15,6 @@ runs are those of `train_lm.py`, called in this process; finished ones are kept 
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -60,9 +59,12 @@ def main(argv: list[str] | None = None) -> None:
     sys.path.insert(0, str(HERE))  # the scripts beside this one, however it was started
 
     import torch
+    import train_lm
     from datasets import disable_progress_bars
     from demo_report import draw_race, print_memory, print_table, summarise
     from transformers.utils import logging
+
+    from eigenhub.training.demo_checks import check_resume
 
     torch.set_num_threads(1)  # matrices this small wait for a second thread longer than it helps
     disable_progress_bars()
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     draw_race(runs, args.output_dir / "race.png")
     print(f"\nloss curves: {args.output_dir / 'race.png'}\n")
 
-    check_resume(args, runs[RESUMED])
+    check_resume(RESUMED, train_lm.main, arguments(args, RESUMED), runs[RESUMED], args.output_dir / "resumed")
     check_reload(runs[RESUMED])
     print(f"\nmodel card: {runs[RESUMED] / 'README.md'}")
     print(f"done in {time.perf_counter() - started:.0f} s\n")
@@ -111,23 +113,6 @@ def arguments(args: argparse.Namespace, name: str) -> list[str]:
     return [*CONTENDERS[name], *COMMON, *lengths]
 
 
-def check_resume(args: argparse.Namespace, straight: Path) -> None:
-    """The last fifth of a run, repeated from its checkpoint, ends in the same weights to the bit."""
-    import train_lm
-    from safetensors.torch import load_file
-
-    resumed = args.output_dir / "resumed"
-    shutil.rmtree(resumed, ignore_errors=True)
-    (checkpoint,) = (straight / "checkpoints").glob("step_*")
-    print(f"repeating the last steps of {RESUMED} from {checkpoint.name}")
-    train_lm.main([*arguments(args, RESUMED), "--output_dir", str(resumed), "--resume", str(checkpoint)])
-    first, second = (load_file(folder / "model.safetensors") for folder in (straight, resumed))
-    difference = max((first[name] - second[name]).abs().max().item() for name in first)
-    print(f"resumed from a checkpoint: largest difference of the weights {difference:g}")
-    if difference != 0.0:
-        raise SystemExit("the resumed run differs from the uninterrupted one")
-
-
 RELOAD = """
 import sys, torch
 from safetensors.torch import save_file
@@ -146,14 +131,13 @@ def check_reload(folder: Path) -> None:
     """A fresh process that knows nothing of eigenhub loads the model and gives the same logits."""
     from safetensors.torch import load_file
 
+    from eigenhub.training.demo_checks import in_fresh_process
+
     output = folder / "reloaded.safetensors"
-    command = [sys.executable, "-c", RELOAD, str(folder), str(output), PROMPT]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(f"the fresh process failed:\n{finished.stderr}")
+    written = in_fresh_process("-c", RELOAD, str(folder), str(output), PROMPT)
     difference = (load_file(output)["logits"] - logits_here(folder)).abs().max().item()
     print(f"loaded in a fresh process, without eigenhub: largest difference of the logits {difference:g}")
-    print("it writes:\n\n" + "\n".join("    " + line for line in finished.stdout.splitlines()))
+    print("it writes:\n\n" + "\n".join("    " + line for line in written.splitlines()))
     if difference != 0.0:
         raise SystemExit("the reloaded model differs")
 

@@ -15,7 +15,6 @@ runs are those of `train_lra.py`, called in this process; finished ones are kept
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -64,8 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     sys.path.insert(0, str(HERE))  # the scripts beside this one, however it was started
 
     import torch
+    import train_lra
     from demo_report import draw_noise, draw_transfer, print_table, summarise
     from transformers.utils import logging
+
+    from eigenhub.training.demo_checks import check_resume
 
     torch.set_num_threads(1)  # states this small wait for a second thread longer than it helps
     logging.disable_progress_bar()
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\naccuracy under noise:  {args.output_dir / 'noise.png'}")
     print(f"transfer functions:    {args.output_dir / 'transfer.png'}\n")
 
-    check_resume(args, runs[RESUMED])
+    check_resume(RESUMED, train_lra.main, arguments(args, RESUMED), runs[RESUMED], args.output_dir / "resumed")
     check_reload(runs)
     print(f"\nmodel card: {runs[RESUMED] / 'README.md'}")
     print(f"done in {time.perf_counter() - started:.0f} s\n")
@@ -121,23 +123,6 @@ def logits(model):
         return model.eval()(pixel_values=load_sequential_digits()["test"][:]["pixel_values"]).logits
 
 
-def check_resume(args: argparse.Namespace, straight: Path) -> None:
-    """The last fifth of a run, repeated from its checkpoint, ends in the same weights to the bit."""
-    import train_lra
-    from safetensors.torch import load_file
-
-    resumed = args.output_dir / "resumed"
-    shutil.rmtree(resumed, ignore_errors=True)
-    (checkpoint,) = (straight / "checkpoints").glob("step_*")
-    print(f"repeating the last steps of {RESUMED} from {checkpoint.name}")
-    train_lra.main([*arguments(args, RESUMED), "--output_dir", str(resumed), "--resume", str(checkpoint)])
-    first, second = (load_file(folder / "model.safetensors") for folder in (straight, resumed))
-    difference = max((first[name] - second[name]).abs().max().item() for name in first)
-    print(f"resumed from a checkpoint: largest difference of the weights {difference:g}")
-    if difference != 0.0:
-        raise SystemExit("the resumed run differs from the uninterrupted one")
-
-
 RELOAD = """
 import sys
 from pathlib import Path
@@ -155,11 +140,10 @@ for folder in sys.argv[2:]:
 
 def check_reload(runs: dict[str, Path]) -> None:
     """A fresh process loads every model and gives the logits of the model in memory after training, to the bit."""
-    command = [sys.executable, "-c", RELOAD, str(HERE), *map(str, runs.values())]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(f"the fresh process failed:\n{finished.stderr}")
-    difference = max(map(float, finished.stdout.split()))
+    from eigenhub.training.demo_checks import in_fresh_process
+
+    printed = in_fresh_process("-c", RELOAD, str(HERE), *map(str, runs.values()))
+    difference = max(map(float, printed.split()))
     print(f"{len(runs)} models loaded in a fresh process: largest difference of the logits {difference:g}")
     if difference != 0.0:
         raise SystemExit("a reloaded model differs")

