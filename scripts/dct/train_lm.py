@@ -30,14 +30,15 @@ from eigenhub.training.options import (
     FLAG,
     PLUMBING,
     add_gsm8k_options,
+    add_held_out_options,
     add_optimisation_options,
     add_run_options,
     add_text_options,
     as_settings,
+    check_held_out,
     check_options,
     check_range,
     make_parser,
-    positive_int,
 )
 
 
@@ -63,15 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--license", default="apache-2.0", help="of the trained weights; default: %(default)s")
     add_optimizer_options(parser)
     add_text_options(parser)
-    group = parser.add_argument_group("held-out text")
-    group.add_argument("--streaming", action=FLAG, default=False, help="read the data set while training")
-    group.add_argument(
-        "--eval_every", type=positive_int, help="steps between held-out losses; default: at the end only"
-    )
-    group.add_argument("--eval_tokens", type=positive_int, default=1_000_000, help="at most; default: %(default)s")
+    add_held_out_options(parser)
     add_optimisation_options(parser, lr=None)
-    group = parser.add_argument_group("end of the schedule")
-    group.add_argument("--min_lr_ratio", type=float, default=0.1, help="last over peak rate; default: %(default)s")
     add_run_options(parser, output_dir="runs/lm")
     add_gsm8k_options(parser)
     parser.set_defaults(max_length=128, eval_split=None)
@@ -90,14 +84,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     """This script's own options, as far as they can be known to fail before a model is loaded."""
     check_optimizer(args)
     check_range(args, ("aux_lr", "aux_eps"))
-    if not 0 <= args.min_lr_ratio <= 1:
-        raise ValueError(f"--min_lr_ratio must be in [0, 1], got {args.min_lr_ratio}")
+    check_held_out(args)
     if args.model.startswith((".", "/", "~")) and not Path(args.model).expanduser().is_dir():
         raise FileNotFoundError(f"--model: no such folder: {args.model}")
-    if args.streaming and not args.max_steps:
-        raise ValueError("--streaming needs --max_steps: the length of a stream is not known")
-    if args.streaming and not (args.eval_split or args.eval_dataset):
-        raise ValueError("--streaming needs --eval_split or --eval_dataset: a stream cannot be cut")
     if args.eval_gsm8k and not args.eval_split:
         raise ValueError("--eval_gsm8k needs --eval_split")
 

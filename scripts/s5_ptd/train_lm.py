@@ -27,14 +27,15 @@ from eigenhub.training.arguments import as_command, parse_with_config
 from eigenhub.training.options import (
     FLAG,
     PLUMBING,
+    add_held_out_options,
     add_optimisation_options,
     add_run_options,
     add_text_options,
     as_settings,
+    check_held_out,
     check_options,
     check_range,
     make_parser,
-    positive_int,
 )
 
 
@@ -53,16 +54,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--tokenizer", default="bytes", help="Hub id, folder or `bytes`; default: %(default)s")
     group.add_argument("--tie_word_embeddings", action=FLAG, default=False, help="one matrix for input and output")
     add_text_options(parser)
-    group = parser.add_argument_group("held-out text")
-    group.add_argument("--streaming", action=FLAG, default=False, help="read the data set while training")
+    group = parser.add_argument_group("where held-out text comes from")
     group.add_argument("--eval_dataset", help="default: --dataset")
     group.add_argument("--eval_config", help="configuration of --eval_dataset on the Hub")
     group.add_argument("--eval_split", help="default: a part cut from the training data")
-    group.add_argument("--eval_every", type=positive_int, help="steps between held-out losses; default: at the end")
-    group.add_argument("--eval_tokens", type=positive_int, default=1_000_000, help="at most; default: %(default)s")
+    add_held_out_options(parser)
     add_optimisation_options(parser, lr=4e-3)
-    group = parser.add_argument_group("end of the schedule")
-    group.add_argument("--min_lr_ratio", type=float, default=0.1, help="last over peak rate; default: %(default)s")
     add_run_options(parser, output_dir="runs/ssm-lm")
     parser.set_defaults(weight_decay=0.05, max_length=1024)
     args = parse_with_config(parser, argv, supersedes={"epochs": ("max_steps",)})
@@ -78,14 +75,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     """This script's own options, as far as they can be known to fail before a model is made."""
     check_range(args, ("ssm_lr", "hidden_dropout"))
-    if not 0 <= args.min_lr_ratio <= 1:
-        raise ValueError(f"--min_lr_ratio must be in [0, 1], got {args.min_lr_ratio}")
+    check_held_out(args)
     if args.norm_type == "batch":
         raise ValueError("--norm_type batch leaks across time: a language model takes layer or none")
-    if args.streaming and not args.max_steps:
-        raise ValueError("--streaming needs --max_steps: the length of a stream is not known")
-    if args.streaming and not (args.eval_split or args.eval_dataset):
-        raise ValueError("--streaming needs --eval_split or --eval_dataset: a stream cannot be cut")
 
 
 def main(argv: list[str] | None = None) -> tuple["LanguageRun", dict]:

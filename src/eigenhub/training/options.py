@@ -77,6 +77,17 @@ def add_optimisation_options(parser: argparse.ArgumentParser, lr: float | None =
     group.add_argument("--seed", type=int, default=42, help="default: %(default)s")
 
 
+def add_held_out_options(parser: argparse.ArgumentParser) -> None:
+    """How the text of a language model is read, what of it is held out, and where its learning rate ends."""
+    group = parser.add_argument_group("held-out text and end of the schedule")
+    group.add_argument("--streaming", action=FLAG, default=False, help="read the data set while training")
+    group.add_argument(
+        "--eval_every", type=positive_int, help="steps between held-out losses; default: at the end only"
+    )
+    group.add_argument("--eval_tokens", type=positive_int, default=1_000_000, help="at most; default: %(default)s")
+    group.add_argument("--min_lr_ratio", type=float, default=0.1, help="last over peak rate; default: %(default)s")
+
+
 def add_run_options(parser: argparse.ArgumentParser, output_dir: str) -> None:
     """Where results go: checkpoints, logs, trackers, the Hub."""
     group = parser.add_argument_group("results")
@@ -102,6 +113,16 @@ def add_gsm8k_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eval_samples", type=positive_int, help="only the first ones")
     group.add_argument("--eval_batch_size", type=positive_int, default=16, help="default: %(default)s")
     group.add_argument("--max_new_tokens", type=positive_int, default=256, help="default: %(default)s")
+
+
+def check_held_out(args: argparse.Namespace) -> None:
+    """Raises for options of [`add_held_out_options`] that cannot be, or not together."""
+    if not 0 <= args.min_lr_ratio <= 1:
+        raise ValueError(f"--min_lr_ratio must be in [0, 1], got {args.min_lr_ratio}")
+    if args.streaming and not args.max_steps:
+        raise ValueError("--streaming needs --max_steps: the length of a stream is not known")
+    if args.streaming and not (args.eval_split or args.eval_dataset):
+        raise ValueError("--streaming needs --eval_split or --eval_dataset: a stream cannot be cut")
 
 
 def check_options(args: argparse.Namespace) -> None:
