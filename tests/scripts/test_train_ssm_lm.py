@@ -50,12 +50,15 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def train_lm() -> Iterator[ModuleType]:
-    names = [path.stem for path in FOLDER.glob("l*_*.py")]
+    """The script and the modules beside it; scripts of other methods go by some of their names."""
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    others = {name: sys.modules.pop(name) for name in names & set(sys.modules)}
     sys.path.insert(0, str(FOLDER))
     yield import_module("train_lm")
     sys.path.remove(str(FOLDER))
-    for name in {*names, "train_lm"} & set(sys.modules):
+    for name in names & set(sys.modules):
         del sys.modules[name]
+    sys.modules.update(others)
 
 
 @pytest.mark.slow
