@@ -9,26 +9,42 @@ CONSTRAINTS := requirements/constraints.txt
 # The stamp is named by the content of what it depends on: a checkout that only moves time stamps installs nothing.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d ' ' -f 1)
 # xdist runs one process per core, so each keeps to one thread.
+# Flower's pins clash with those of the other extras.
+FLOWER_VENV := .venv-flower
+FLOWER_BIN := $(FLOWER_VENV)/bin
+FLOWER_CONSTRAINTS := requirements/constraints-flower.txt
+FLOWER_STAMP := $(FLOWER_VENV)/.installed-$(shell cat pyproject.toml $(FLOWER_CONSTRAINTS) | cksum | cut -d ' ' -f 1)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-browser quality style bench clean
+.PHONY: help install demo test test-slow test-browser test-flower quality style bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 install: $(STAMP)  ## make the virtual environment
 
-$(STAMP):
+.PHONY: check-python
+check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "eigenhub needs Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=python3.11 or newer" >&2; exit 1; }
+
+$(STAMP): | check-python
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (several minutes the first time)"
 	@# torch first and alone: nothing that follows can then pull another build of it
 	@$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
 	@$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[all]'
 	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+$(FLOWER_STAMP): | check-python
+	@test -x $(FLOWER_BIN)/python || $(PYTHON) -m venv $(FLOWER_VENV)
+	@echo "installing into $(FLOWER_VENV) (a few minutes the first time)"
+	@$(FLOWER_BIN)/python -m pip install --quiet -c $(FLOWER_CONSTRAINTS) torch
+	@$(FLOWER_BIN)/python -m pip install --quiet -c $(FLOWER_CONSTRAINTS) -e '.[flower,dp,demo]' pytest pytest-timeout psutil
+	@rm -f $(FLOWER_VENV)/.installed-*
 	@touch $@
 
 demo: $(STAMP)  ## run a method's demo on embedded data (METHOD=sorsa)
@@ -45,6 +61,9 @@ test-browser: $(STAMP)  ## drive the Spaces in a headless Chromium
 		echo "make test-browser needs one of $(BROWSERS); on Debian: apt-get install chromium" >&2; exit 1
 	$(PYTEST) -m browser
 
+test-flower: $(FLOWER_STAMP)  ## run the Flower tests: in one process, on Ray, on a SuperLink
+	OMP_NUM_THREADS=1 $(FLOWER_BIN)/python -m pytest tests/federated/flower -m 'flower or not flower' --timeout 600
+
 quality: $(STAMP)  ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,4 +78,4 @@ bench: $(STAMP)  ## run every benchmark; results go to benchmarks/results
 
 clean:  ## remove caches and build folders, not the virtual environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .gradio
-	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . \( -path ./$(VENV) -o -path ./$(FLOWER_VENV) \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": {"linalg"},
     **dict.fromkeys(KINDS, BELOW_KINDS),
     "training": BELOW_KINDS | {"metrics"},
-    "federated": BELOW_KINDS | {"tuners"},
+    "federated": BELOW_KINDS | {"tuners", "training"},
     "hub": {"methods"} | BELOW_KINDS | KINDS,
     "embedded": {"methods"} | BELOW_KINDS | KINDS,
     "auto": TOP,

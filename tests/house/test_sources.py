@@ -81,16 +81,18 @@ def test_every_import_is_a_declared_dependency():
 
 
 def test_every_dependency_is_pinned_for_make_and_ci():
-    pins = {line.split("==")[0].lower().replace("_", "-") for line in constraint_lines()}
+    pinned = constraint_lines() + constraint_lines("constraints-flower.txt")
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in pinned}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     entries = [*project["dependencies"], *(e for extra in project["optional-dependencies"].values() for e in extra)]
     wanted = {re.split(r"[\[<>=!~ ;]", entry)[0].lower().replace("_", "-") for entry in entries} - {"eigenhub"}
     assert wanted - pins == set()
+    assert constraint_lines()[0] == constraint_lines("constraints-flower.txt")[0]
     assert constraint_lines()[0].startswith("torch==")
 
 
-def constraint_lines():
-    text = (ROOT / "requirements" / "constraints.txt").read_text()
+def constraint_lines(name="constraints.txt"):
+    text = (ROOT / "requirements" / name).read_text()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 

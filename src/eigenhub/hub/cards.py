@@ -90,7 +90,7 @@ def render_card(
 ) -> ModelCard:
     """Fill a method's card template.
 
-    The template sees `method`, `reference` (the figures in the method's results file), `results`, `config`,
+    The template sees `method`, `reference` (the figures in the method's results file), `results`, `config`, `records`,
     `auto_class`, `repo_id`, `base_model`, `versions`, `marker` and everything in `context`.
 
     Args:
@@ -119,6 +119,7 @@ def render_card(
             "reference": reference,
             "results": results,
             "config": config,
+            "records": saved.records if saved else {},
             "auto_class": AUTO_CLASSES.get((config or {}).get("task_type") or "", "AutoPeftModel"),
             "repo_id": repo_id,
             "base_model": base_model or _hub_id((config or {}).get("base_model_name_or_path")),

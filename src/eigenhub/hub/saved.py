@@ -2,7 +2,7 @@
 """Recognise a saved folder: which method made it, and with which settings."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ class SavedModel:
         folder (`Path`): the folder.
         method (`Method`): the method that made it.
         config (`dict[str, Any]`): its configuration file, parsed.
+        records (`dict[str, dict[str, Any]]`, *optional*): the method's `record_files` that lie in the folder, parsed, by name.
     """
 
     folder: Path
     method: Method
     config: dict[str, Any]
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_saved(folder: str | Path) -> SavedModel:
@@ -43,7 +45,9 @@ def read_saved(folder: str | Path) -> SavedModel:
         path = folder / name
         if path.is_file():
             config = _read_json(path)
-            return SavedModel(folder, _method_saved_as(config.get(key), f"`{key}` of {path}"), config)
+            method = _method_recorded_in(folder) or _method_saved_as(config.get(key), f"`{key}` of {path}")
+            records = {name: _read_json(folder / name) for name in method.record_files if (folder / name).is_file()}
+            return SavedModel(folder, method, config, records)
     raise FileNotFoundError(f"{folder} holds none of {', '.join(CONFIG_FILES)}")
 
 
@@ -55,6 +59,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
     return config
+
+
+def _method_recorded_in(folder: Path) -> Method | None:
+    return next((m for m in METHODS if m.record_files and (folder / m.record_files[0]).is_file()), None)
 
 
 def _method_saved_as(given: object, where: str) -> Method:

@@ -5,6 +5,7 @@ from eigenhub.linalg.dct import column_scores, dct, dct_matrix, idct, select_bas
 from eigenhub.linalg.lowrank import (
     SVD_DRIVERS,
     fix_signs,
+    refactor_product,
     subspace_angles,
     truncated_product_svd,
     truncated_svd,
@@ -39,6 +40,7 @@ __all__ = [
     "orthonormalize",
     "procrustes",
     "random_orthogonal",
+    "refactor_product",
     "select_basis",
     "skew_matrix",
     "subspace_angles",

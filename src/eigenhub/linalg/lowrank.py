@@ -8,6 +8,7 @@ from eigenhub.linalg.precision import full_precision_matmul
 
 
 SVD_DRIVERS = ("auto", "full", "gram", "randomized")
+SIGN_RULES = ("largest_positive", "none")
 
 # Below this side length LAPACK's full decomposition is as quick as the eigenproblem of the Gram matrix.
 GRAM_FROM = 2048
@@ -180,6 +181,61 @@ def truncated_product_svd(b: Tensor, a: Tensor, rank: int) -> tuple[Tensor, Tens
     u, s, vh = torch.linalg.svd(r_b @ r_a.mT, full_matrices=False)
     u, vh = fix_signs(q_b @ u[..., :rank], vh[..., :rank, :] @ q_a.mT)
     return u, s[..., :rank], vh
+
+
+def refactor_product(b: Tensor, a: Tensor, sign_rule: str = "largest_positive") -> tuple[Tensor, Tensor, Tensor]:
+    r"""Write `b @ a` anew with orthonormal rows on the right and the singular values on the left.
+
+    With $a^\top = Q R$ and the thin factors $b R^\top = Q_b R_b$, the SVD $R_b = U S W$ of an (r, r) matrix gives
+    $a' = W Q^\top$ and $b' = Q_b U S$: the product is kept exactly, in $O((m + n) r^2)$ instead of
+    $O(mn \min(m, n))$. All r rows of $a'$ are orthonormal and span the row space of `a`, also where `b` has a smaller
+    rank or is zero; where `m < r`, columns of zeros fill $b'$. Both factors go through QR: a Gram matrix would square
+    their condition, and orthonormality would drift over many repetitions without the QR of `a`.
+
+    Args:
+        b (`Tensor` of shape `(..., m, r)`): left factor; everything is computed in float64.
+        a (`Tensor` of shape `(..., r, n)`): right factor, `r <= n`.
+        sign_rule (`str`, *optional*, defaults to `"largest_positive"`): of each row of $a'$ the entry of largest modulus is
+            made positive, so that builds of LAPACK agree; `"none"` leaves the signs as they come.
+
+    Returns:
+        `b' (..., m, r)`, `s (..., min(m, r))` in descending order (the norms of the columns of $b'$) and
+        `a' (..., r, n)`, in float64.
+
+    Raises:
+        ValueError: shapes that do not fit, `r > n`, an unknown sign rule, or entries that are not finite.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from eigenhub.linalg import refactor_product
+    >>> b, s, a = refactor_product(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0, -3.0]]))
+    >>> b.tolist(), s.tolist(), a.tolist()
+    ([[-6.0], [0.0]], [6.0], [[-0.0, 1.0]])
+    ```
+    """
+    if b.ndim < 2 or a.ndim < 2 or b.shape[-1] != a.shape[-2]:
+        raise ValueError(
+            f"`b` (..., m, r) and `a` (..., r, n) must share r, got {tuple(b.shape)} and {tuple(a.shape)}"
+        )
+    if sign_rule not in SIGN_RULES:
+        raise ValueError(f"`sign_rule` must be one of {', '.join(SIGN_RULES)}; got {sign_rule!r}")
+    m, r, n = *b.shape[-2:], a.shape[-1]
+    if not 1 <= r <= n:
+        raise ValueError(f"r must be between 1 and n: {r} rows cannot be orthonormal in {n} dimensions")
+    for name, factor in (("b", b), ("a", a)):  # QR would pass a NaN on in silence
+        if not torch.isfinite(factor).all():
+            raise ValueError(f"`{name}` has entries that are NaN or infinite")
+    with torch.no_grad():
+        q, r_a = torch.linalg.qr(a.double().mT)
+        q_b, r_b = torch.linalg.qr(b.double() @ r_a.mT)
+        u, s, wh = torch.linalg.svd(r_b, full_matrices=True)  # all of W, also where m < r
+        left = torch.nn.functional.pad(q_b @ u * s[..., None, :], (0, r - s.shape[-1]))
+        right, left = q @ wh.mT, left.mT
+        if sign_rule == "largest_positive":
+            right, left = fix_signs(right, left)
+    return left.mT, s, right.mT
 
 
 def subspace_angles(x: Tensor, y: Tensor) -> Tensor:
