@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 CONSTRAINTS := requirements/constraints.txt
 # The stamp is named by the content of what it depends on: a checkout that only moves time stamps installs nothing.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d ' ' -f 1)
-# xdist runs one process per core, so each keeps to one thread.
 # Flower's pins clash with those of the other extras.
 FLOWER_VENV := .venv-flower
 FLOWER_BIN := $(FLOWER_VENV)/bin
 FLOWER_CONSTRAINTS := requirements/constraints-flower.txt
 FLOWER_STAMP := $(FLOWER_VENV)/.installed-$(shell cat pyproject.toml $(FLOWER_CONSTRAINTS) | cksum | cut -d ' ' -f 1)
+# xdist runs one process per core, so each keeps to one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "eigenhub needs Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=python3.11 or newer" >&2; exit 1; }
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
@@ -25,12 +27,8 @@ help:  ## show this list
 
 install: $(STAMP)  ## make the virtual environment
 
-.PHONY: check-python
-check-python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "eigenhub needs Python >= 3.11, got $$($(PYTHON) -V); set PYTHON=python3.11 or newer" >&2; exit 1; }
-
-$(STAMP): | check-python
+$(STAMP):
+	@$(CHECK_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (several minutes the first time)"
 	@# torch first and alone: nothing that follows can then pull another build of it
@@ -39,7 +37,8 @@ $(STAMP): | check-python
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-$(FLOWER_STAMP): | check-python
+$(FLOWER_STAMP):
+	@$(CHECK_PYTHON)
 	@test -x $(FLOWER_BIN)/python || $(PYTHON) -m venv $(FLOWER_VENV)
 	@echo "installing into $(FLOWER_VENV) (a few minutes the first time)"
 	@$(FLOWER_BIN)/python -m pip install --quiet -c $(FLOWER_CONSTRAINTS) torch

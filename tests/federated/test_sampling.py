@@ -36,3 +36,14 @@ def test_uniform_sampling_reaches_everyone_unevenly():
 
 def test_at_least_one_client():
     assert clients_per_round(3, 0.01) == 1 and clients_per_round(1000, 0.05) == 50
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_others_take_the_place_of_those_that_may_not(sampling):
+    clients = [f"c{i}" for i in range(6)]
+    config = FedSVDConfig(client_fraction=0.5, client_sampling=sampling)
+    for round in range(1, 9):
+        assert sample_clients(clients, round, config, allowed=clients[:3]) == clients[:3]
+        assert sample_clients(clients, round, config, allowed=clients[4:]) == clients[4:]
+        assert sample_clients(clients, round, config, allowed=[]) == []
+        assert sample_clients(clients, round, config, allowed=clients) == sample_clients(clients, round, config)

@@ -34,7 +34,7 @@ def test_the_wheel_holds_what_the_commands_need(tmp_path):
 
 def test_make_lists_its_targets():
     text = make("help").stdout
-    for target in ("demo", "test", "test-slow", "test-browser", "quality", "style", "bench", "clean"):
+    for target in ("demo", "test", "test-slow", "test-browser", "test-flower", "quality", "style", "bench", "clean"):
         assert f"\n{target} " in f"\n{text}"
 
 
@@ -94,4 +94,4 @@ def test_the_ci_script_is_a_runnable_program():
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
     assert "set -euo pipefail" in text
-    assert text.rstrip().endswith("make quality test test-browser")
+    assert text.rstrip().endswith("make quality test test-browser test-flower")

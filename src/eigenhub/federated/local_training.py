@@ -202,6 +202,7 @@ class LocalTraining:
             batch_size=self.batch_size,
             device=self.accelerator.device,
             compute_loss=self.compute_loss,
+            stream_key=(job.seed,),
             report_metrics=self.config.private_metrics,
         )
         return LocalOutcome(run.steps, run.metrics)

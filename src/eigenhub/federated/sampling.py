@@ -2,7 +2,7 @@
 """Which clients take part in a round."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 import numpy as np
@@ -20,19 +20,24 @@ def clients_per_round(num_clients: int, fraction: float) -> int:
     return max(1, round(fraction * num_clients))
 
 
-def sample_clients(clients: Sequence[str], round: int, config: FedSVDConfig) -> list[str]:
-    """The clients of a round, in the order of `clients`: a function of seed and round alone.
+def sample_clients(
+    clients: Sequence[str], round: int, config: FedSVDConfig, allowed: Collection[str] | None = None
+) -> list[str]:
+    """The clients of a round, in the order of `clients`: a function of seed, round and `allowed`.
 
     Args:
         clients (`Sequence[str]`): all of them.
         round (`int`): from 1.
         config (`FedSVDConfig`): tells fraction, seed, and whether the draw is uniform or balanced.
+        allowed (`Collection[str]`, *optional*): take only these, in place of others that are drawn.
     """
+    allowed = set(clients if allowed is None else allowed)
     count = clients_per_round(len(clients), config.client_fraction)
-    if config.client_sampling == "uniform":
-        drawn = np.random.RandomState([config.seed, round]).permutation(len(clients))[:count].tolist()
-    else:
-        drawn = _balanced(len(clients), count, round, config.seed)
+    order = np.random.RandomState([config.seed, round]).permutation(len(clients)).tolist()
+    if config.client_sampling == "balanced":
+        first = _balanced(len(clients), count, round, config.seed)
+        order = first + [index for index in order if index not in set(first)]
+    drawn = [index for index in order if clients[index] in allowed][:count]
     return [clients[index] for index in sorted(drawn)]
 
 

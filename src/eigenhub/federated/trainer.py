@@ -46,6 +46,7 @@ from eigenhub.training.checkpoint_files import read_manifest
 logger = logging.get_logger(__name__)
 
 HISTORY_FILE = "history.json"
+LEDGER_FILE = "ledger_state.json"
 
 
 class FederatedLoraTrainer:
@@ -153,7 +154,10 @@ class FederatedLoraTrainer:
         quiet = self.args.disable_tqdm or not self.training.accelerator.is_local_main_process
         bar = tqdm(rounds, "rounds", initial=self.server.round, total=self.config.num_rounds, disable=quiet)
         for round in bar:
-            record = self._run_round(round)
+            if not (clients := self._choose(round)):
+                logger.warning("the run ends before round %d: every client has spent its privacy budget", round)
+                break
+            record = self._run_round(round, clients)
             shown = {
                 name: f"{record[name]:.4g}" for name in ("eval_accuracy", "epsilon", "eval_loss") if name in record
             }
@@ -259,9 +263,8 @@ class FederatedLoraTrainer:
 
     # One round
 
-    def _run_round(self, round: int) -> dict[str, Any]:
+    def _run_round(self, round: int, clients: list[str]) -> dict[str, Any]:
         started = time.perf_counter()
-        clients = self._choose(round)
         self._call("on_round_begin", round, clients)
         if self.base:
             self.base.write(self.server.base_sums)
@@ -337,10 +340,7 @@ class FederatedLoraTrainer:
 
     def _choose(self, round: int) -> list[str]:
         allowed = [client for client in self.clients if self.ledger is None or self.ledger.may_participate(client)]
-        chosen = sample_clients(self.clients, round, self.config)
-        if spent := sorted(set(chosen) - set(allowed)):
-            logger.warning("round %d: %s have spent their privacy budget and are left out", round, ", ".join(spent))
-        return [client for client in chosen if client in set(allowed)]
+        return sample_clients(self.clients, round, self.config, allowed)
 
     def _fail(self, client: str, reason: str) -> None:
         self.server.note_failure(client, reason)
@@ -379,7 +379,7 @@ class FederatedLoraTrainer:
             self.server.save(folder)
             (folder / HISTORY_FILE).write_text(json.dumps(self.history, indent=1) + "\n")
             if self.ledger is not None:
-                self.ledger.save(folder)
+                (folder / LEDGER_FILE).write_text(json.dumps(self.ledger.state_dict()) + "\n")
 
         if self.training.accelerator.is_main_process:
             write_round(self.output_dir, self.server.round, write, self.args.save_total_limit or 2)
@@ -402,7 +402,7 @@ class FederatedLoraTrainer:
         self.history = json.loads((folder / HISTORY_FILE).read_text())
         self._served = {client for record in self.history for client in record["clients"]}
         if self.ledger is not None:
-            self.ledger.load_state_dict(PrivacyLedger.load(folder, self.config.dp).state_dict())
+            self.ledger.load_state_dict(json.loads((folder / LEDGER_FILE).read_text()))
         logger.info("resumed after round %d from %s", self.server.round, folder)
 
     # Set-up
