@@ -14,6 +14,8 @@ __version__ = "0.1.0.dev0"
 _EXPORTS = {
     "CompatibleIndex": "eigenhub.models.bt2",
     "METHODS": "eigenhub.methods",
+    "FedSVDConfig": "eigenhub.federated",
+    "FederatedLoraTrainer": "eigenhub.federated",
     "Method": "eigenhub.methods",
     "SorsaConfig": "eigenhub.tuners.sorsa",
     "SorsaModel": "eigenhub.tuners.sorsa",
@@ -24,6 +26,8 @@ _EXPORTS = {
 __all__ = [
     "METHODS",
     "CompatibleIndex",
+    "FedSVDConfig",
+    "FederatedLoraTrainer",
     "Method",
     "SorsaConfig",
     "SorsaModel",
@@ -33,6 +37,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from eigenhub.federated import FederatedLoraTrainer, FedSVDConfig
     from eigenhub.methods import METHODS, Method, get_method
     from eigenhub.models.bt2 import CompatibleIndex, load_sentence_transformer
     from eigenhub.tuners.sorsa import SorsaConfig, SorsaModel

@@ -25,6 +25,8 @@ class Method:
         status (`str`): `"released"`.
         saved_as (`tuple[str, ...]`, *optional*, defaults to `()`): `peft_type` or `model_type` values by which a
             saved folder is recognised as this method's.
+        record_files (`tuple[str, ...]`, *optional*, defaults to `()`): JSON files that tell how a saved folder came about.
+            Where the result is an ordinary artefact of another library, a folder with the first of them is this method's.
         commands (`str`, *optional*): `"module:typer_app"` with the method's own sub-commands.
         exporter (`str`, *optional*): `"module:function"` behind `eigenhub export`. The function takes the saved
             folder and the output folder, then its own options, typed, which become flags; it returns a dataclass that
@@ -42,6 +44,7 @@ class Method:
     script: str
     status: Literal["released"]
     saved_as: tuple[str, ...] = ()
+    record_files: tuple[str, ...] = ()
     commands: str | None = None
     exporter: str | None = None
 
@@ -264,6 +267,45 @@ METHODS: tuple[Method, ...] = (
         saved_as=("bt2", "bt2_embedder"),
         commands="eigenhub.models.bt2.commands:app",
         exporter="eigenhub.hub.export_model:export_checkpoint",
+    ),
+    Method(
+        slug="fedsvd",
+        title="FedSVD",
+        kind="federated",
+        summary="Clients that keep their data train one LoRA adapter, each with a privacy budget that is accounted over all rounds",
+        paper="FedSVD: Adaptive Orthogonalization for Private Federated Learning with LoRA",
+        arxiv="2505.12805",
+        package="eigenhub.federated",
+        public_names=(
+            "AggregateResult",
+            "ClientUpdate",
+            "DPConfig",
+            "FedSVDConfig",
+            "FederatedCallback",
+            "FederatedLoraTrainer",
+            "FederatedServer",
+            "LoraKeys",
+            "PrivacyLedger",
+            "QuorumError",
+            "RefactorResult",
+            "RejectedUpdate",
+            "RoundAggregator",
+            "aggregate",
+            "aggregation_error",
+            "dirichlet",
+            "freeze_lora_A_",
+            "iid",
+            "natural_id",
+            "orthonormalize_lora_A_",
+            "pair_lora_keys",
+            "refactor_lora",
+            "refactor_lora_",
+            "refactor_state_dict",
+            "shard",
+        ),
+        script="train_fedsvd.py",
+        status="released",
+        record_files=("fedsvd_config.json", "privacy_ledger.json"),
     ),
 )
 

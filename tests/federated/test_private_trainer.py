@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from eigenhub.federated import DPConfig, PrivacyLedger
+from eigenhub.federated import DPConfig, PrivacyLedger, QuorumError
 from eigenhub.federated.accounting import compute_epsilon
 from tests.common.federated_cases import a_trainer, rows_of_clients
 from tests.common.federated_tester import Recorder, Saboteur, StopAfter
@@ -80,6 +80,15 @@ def test_a_reply_that_is_not_used_has_been_paid_for(tmp_path):
     trainer = private(tmp_path, [Saboteur("clinic-1")], num_rounds=1)
     trainer.train()
     assert trainer.ledger.epsilon("clinic-1") > 0
+
+
+def test_a_round_below_the_quorum_is_paid_for_and_can_be_repeated(tmp_path):
+    broken = private(tmp_path, [Saboteur("clinic-1")], num_rounds=1, min_clients=3, dp={"max_participations": 2})
+    with pytest.raises(QuorumError):
+        broken.train()
+    mended = private(tmp_path, num_rounds=1, min_clients=3, dp={"max_participations": 2})
+    assert len(mended.train(resume_from_checkpoint=True)) == 1
+    assert {account.participations for account in mended.ledger.accounts.values()} == {2}
 
 
 def test_the_ledger_lies_beside_the_adapter_and_is_resumed(tmp_path):

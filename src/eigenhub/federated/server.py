@@ -46,6 +46,7 @@ class FederatedServer:
 
     Attributes:
         round (`int`): rounds that are finished.
+        attempts (`int`): rounds that were opened, those below the quorum among them: privacy is spent in these too.
         state (`dict[str, Tensor]`): the whole adapter after them.
         base_sums (`dict[str, LowRankSum]`): what was added to the base weights, by layer.
         failures (`dict[str, str]`): of the open round: client and why its reply was not taken.
@@ -54,7 +55,7 @@ class FederatedServer:
     def __init__(self, config: FedSVDConfig, state: Mapping[str, Tensor], scalings: Mapping[str, float]) -> None:
         self.config = config
         self.scalings = dict(scalings)
-        self.round = 0
+        self.round = self.attempts = 0
         self.base_sums: dict[str, LowRankSum] = {}
         self.failures: dict[str, str] = {}
         self.basis = basis_of(state) if config.downlink == "rotation" else {}
@@ -110,6 +111,7 @@ class FederatedServer:
             sign_rule=self.config.sign_rule,
             generator=torch.Generator().manual_seed(self.config.seed + self.round + 1),
         )
+        self.attempts += 1
         self.failures, self._seen, self._frozen = {}, set(), self.fingerprint()
 
     def accept(self, update: ClientUpdate) -> None:
@@ -185,7 +187,8 @@ class FederatedServer:
         sums = {f"{side}.{name}": part for name, total in self.base_sums.items() for side, part in _sides(total)}
         if sums:
             save_file(sums, folder / BASE_FILE)
-        content = {"round": self.round, "config": self.config.to_dict(), "failures": self.failures}
+        content = {"round": self.round, "attempts": self.attempts, "failures": self.failures}
+        content |= {"config": self.config.to_dict()}
         (folder / ROUND_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
@@ -204,6 +207,7 @@ class FederatedServer:
         if shapes_of(state) != shapes_of(self.state):
             raise ValueError(f"{folder} holds the state of another adapter: names or shapes differ")
         self.state, self.round = {key: state[key] for key in self.state}, content["round"]
+        self.attempts = content["attempts"]
         if self.basis:
             saved = load_file(folder / BASIS_FILE)
             self.basis = {key: saved[key] for key in self.basis}

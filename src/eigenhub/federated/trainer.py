@@ -349,7 +349,7 @@ class FederatedLoraTrainer:
 
     def _account(self, update: ClientUpdate) -> None:
         if self.ledger is not None:
-            self.ledger.record(update.client_id, update.round, update.num_steps)
+            self.ledger.record(update.client_id, self.server.attempts, update.num_steps)
 
     def _job(self, client: str, round: int, num_steps: int) -> LocalJob:
         sigma = self.ledger.noise_multiplier(client) if self.ledger is not None else None
