@@ -67,6 +67,17 @@ def test_accumulation_does_not_change_the_result(tmp_path):
     assert all(torch.allclose(states[0][key], states[1][key], atol=1e-6) for key in states[0])
 
 
+def test_evaluation_does_not_change_training(tmp_path):
+    states = []
+    for every in (1, 3):
+        folder = tmp_path / str(every)
+        args = arguments(folder, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+        trainer = a_trainer(folder, args=args, eval_dataset=image_rows(8, 5), num_rounds=3, eval_every=every)
+        trainer.train()
+        states.append(trainer.server.state)
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
 @pytest.mark.parametrize("method", ["fedsvd", "fedavg"])
 def test_the_trainer_of_transformers_can_train_the_clients(method, tmp_path):
     rows = {"a": image_rows(8, 0), "b": image_rows(8, 1)}  # one batch each: the order of rows does not matter

@@ -52,6 +52,15 @@ def job_seed(seed: int, round: int, client_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {round} {client_id}".encode()).digest()[:4], "big")
 
 
+def accumulation_plugin(args: TrainingArguments) -> GradientAccumulationPlugin:
+    """How many batches make an optimizer step, also across the end of a pass.
+
+    Args:
+        args (`TrainingArguments`): of the local training.
+    """
+    return GradientAccumulationPlugin(num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False)
+
+
 def make_federated_accelerator(args: TrainingArguments) -> Accelerator:
     """An accelerator for local training, with the precision and the accumulation of the arguments.
 
@@ -61,9 +70,10 @@ def make_federated_accelerator(args: TrainingArguments) -> Accelerator:
     Raises:
         ValueError: under FSDP or DeepSpeed, whose shards the server cannot average.
     """
-    plugin = GradientAccumulationPlugin(num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False)
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
-    accelerator = Accelerator(gradient_accumulation_plugin=plugin, mixed_precision=precision, cpu=args.use_cpu)
+    accelerator = Accelerator(
+        gradient_accumulation_plugin=accumulation_plugin(args), mixed_precision=precision, cpu=args.use_cpu
+    )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ValueError(
             f"federated training runs data-parallel inside a client, not under {accelerator.distributed_type.value}: "

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import GradientState
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from eigenhub.federated.config import FedSVDConfig
 from eigenhub.federated.dp_config import DPConfig
-from eigenhub.federated.local_job import LocalJob, LocalOutcome, make_federated_accelerator
+from eigenhub.federated.local_job import LocalJob, LocalOutcome, accumulation_plugin, make_federated_accelerator
 from eigenhub.federated.private_training import train_privately
 from eigenhub.training.accumulation import optimizer_step
 
@@ -126,6 +127,8 @@ class LocalTraining:
         optimizer = self.optimizer(trainable(model), job.round)
         optimizer = AcceleratedOptimizer(optimizer, device_placement=False, scaler=self.accelerator.scaler)
         wrapped = self._wrap(model)
+        # One state for all accelerators of a process: that of the `Trainer` which evaluates has set it to single batches.
+        GradientState(accumulation_plugin(self.args))
         self.accelerator.step = 0  # a client that failed in the midst of an accumulation must not shift the next
         batches = self._batches(dataset, job.seed)
         shifted = predicts_next(model)
