@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import pytest
 
 from eigenhub.hub.saved import read_saved
@@ -35,3 +37,15 @@ def test_a_folder_without_configuration_is_named(toy, tmp_path):
         read_saved(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         read_saved(tmp_path / "nowhere")
+
+
+def test_an_ordinary_adapter_with_a_methods_record_is_that_methods(monkeypatch, made_up_method, tmp_path):
+    method = dataclasses.replace(made_up_method, record_files=("made_up.json", "more.json"))
+    monkeypatch.setattr("eigenhub.hub.saved.METHODS", (method,))
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "made_up.json").write_text('{"rounds": 7}')
+    saved = read_saved(tmp_path)
+    assert saved.method == method and saved.records == {"made_up.json": {"rounds": 7}}
+    (tmp_path / "more.json").write_text("[]")
+    with pytest.raises(ValueError, match="more.json must hold a JSON object, got list"):
+        read_saved(tmp_path)
