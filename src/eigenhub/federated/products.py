@@ -40,6 +40,10 @@ class LowRankSum:
         lefts, rights = zip(*self._parts, strict=True)
         return torch.cat(lefts, dim=1), torch.cat(rights, dim=0)
 
+    def num_bytes(self) -> int:
+        """Bytes of its factors as float32, which is how they are sent."""
+        return 4 * sum(factor.numel() for factor in self.factors())
+
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
         """`u (m, k)`, `s (k,)`, `vh (k, n)` of the sum with all triplets that its factors can hold, `k <= rank`."""
         left, right = self.factors()

@@ -87,7 +87,7 @@ class FederatedServer:
 
     def base_bytes(self) -> int:
         """Bytes, as float32, of what all rounds so far have added to the base weights; every client needs it."""
-        return 4 * sum(factor.numel() for total in self.base_sums.values() for factor in total.factors())
+        return sum(total.num_bytes() for total in self.base_sums.values())
 
     def sent_once(self) -> dict[str, Tensor]:
         """What a client keeps from its first round on: a head that is not trained, and the basis of a rotation."""
@@ -165,7 +165,10 @@ class FederatedServer:
         self._rotate()
         result.state = self.state
         for name, (left, right) in result.base_update.items():
-            self.base_sums.setdefault(name, LowRankSum()).add(left, right)
+            total = self.base_sums.get(name, LowRankSum())
+            total.add(left, right)
+            # in the precision that clients are sent, so that they rebuild the same weights
+            self.base_sums[name] = LowRankSum(*(factor.float() for factor in total.compressed()))
         self.round += 1
         return result
 
@@ -244,4 +247,4 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _sides(total: LowRankSum) -> list[tuple[str, Tensor]]:
     left, right = total.factors()
-    return [("left", left.contiguous()), ("right", right.contiguous())]
+    return [("left", left.float().contiguous()), ("right", right.float().contiguous())]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FedSVD as a Flower app: `flwr run .` in the folder above."""
