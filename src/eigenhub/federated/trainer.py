@@ -56,7 +56,8 @@ class FederatedLoraTrainer:
     The rounds are those of [`FederatedServer`], the local steps those of [`LocalTraining`] on an `Accelerator`
     (several processes are data-parallel inside a client). Every client's part is a function of the broadcast adapter,
     the seed, the round and its id, so a resumed run repeats the uninterrupted one to the bit (under differential privacy
-    the noise is drawn anew).
+    the noise is drawn anew). Train one at a time: accelerate keeps its state per process, so that two trainers must not
+    train in two threads.
 
     Args:
         model (`PeftModel`): with a plain LoRA adapter; what is trainable in a round is set here.
