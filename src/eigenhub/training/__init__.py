@@ -23,6 +23,7 @@ Nothing is imported here: a script reads its arguments before it pays for torch.
 - [`eigenhub.training.accuracy`]: accuracy of a classifier,
 - [`eigenhub.training.results_file`]: that accuracy as a file for the model card,
 - [`eigenhub.training.demo_checks`]: what a demo proves at its end,
+- [`eigenhub.training.send`]: Sensitivity Dropout, its controls, and the state that survives a resume,
 - [`eigenhub.training.subspace_stats`]: what a low-rank optimizer keeps of each gradient, as a Trainer callback,
 - [`eigenhub.training.publish`]: pushing a finished run to the Hub.
 """

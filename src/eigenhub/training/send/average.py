@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exponential moving average of the trained weights, the cheap control."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Average of all parameters that are trained, in float32 or better; sharded parameters stay sharded.
+
+    Args:
+        model (`nn.Module`): after it was sharded.
+        decay (`float`): weight of the average at each update.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.values = {name: _wide(p) for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """After an optimizer step."""
+        for name, parameter in self.parameters.items():
+            self.values[name].mul_(self.decay).add_(
+                parameter.detach().to(self.values[name].dtype), alpha=1 - self.decay
+            )
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Puts the average into the model."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.values[name].to(parameter.dtype))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A block in which the model has the average for weights."""
+        kept = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.write()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(kept[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Whole tensors on the CPU; collective where parameters are sharded."""
+        return {name: _whole(value).cpu().contiguous() for name, value in self.values.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes in what [`state`] gave.
+
+        Args:
+            state (`Mapping[str, Tensor]`): whole tensors.
+        """
+        if state.keys() != self.values.keys():
+            odd = sorted(state.keys() ^ self.values.keys())[:3]
+            raise ValueError(f"`state` must hold the averages of the trained parameters; of one side only: {odd}")
+        for name, value in self.values.items():
+            value.copy_(_like(state[name], value))
+
+
+def _wide(parameter: Tensor) -> Tensor:
+    copy = parameter.detach().clone()
+    return copy.to(torch.promote_types(copy.dtype, torch.float32))
+
+
+def _whole(value: Any) -> Tensor:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def _like(whole: Tensor, value: Any) -> Tensor:
+    """The whole tensor split as the other one is."""
+    if not hasattr(value, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(value.device, value.dtype), value.device_mesh, value.placements)
