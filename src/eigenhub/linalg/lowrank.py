@@ -221,7 +221,7 @@ def refactor_product(b: Tensor, a: Tensor, sign_rule: str = "largest_positive") 
         )
     if sign_rule not in SIGN_RULES:
         raise ValueError(f"`sign_rule` must be one of {', '.join(SIGN_RULES)}; got {sign_rule!r}")
-    m, r, n = *b.shape[-2:], a.shape[-1]
+    r, n = a.shape[-2:]
     if not 1 <= r <= n:
         raise ValueError(f"r must be between 1 and n: {r} rows cannot be orthonormal in {n} dimensions")
     for name, factor in (("b", b), ("a", a)):  # QR would pass a NaN on in silence
