@@ -66,10 +66,20 @@ class ModelCase:
         return getattr(model(**(cls.questions() if inputs is None else inputs), **keywords), cls.output)
 
     @classmethod
+    def loss(cls, model: Any, inputs: Inputs) -> Tensor:
+        """What training makes smaller: the model's own loss. A network that trains against another overrides this.
+
+        Args:
+            model (`PreTrainedModel`): the model.
+            inputs (`dict[str, Tensor]`): of [`inputs`].
+        """
+        return model(**inputs).loss
+
+    @classmethod
     def gradients(cls, model: Any) -> dict[str, Tensor]:
         """Gradients of the loss by name."""
         model.zero_grad()
-        model(**cls.inputs()).loss.backward()
+        cls.loss(model, cls.inputs()).backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

@@ -2,6 +2,7 @@
 """Pure functions on plain tensors: no modules, no Hugging Face objects."""
 
 from eigenhub.linalg.dct import column_scores, dct, dct_matrix, idct, select_basis, top_columns
+from eigenhub.linalg.householder import FrameFactors, factor_frame, householder_frame, householder_product
 from eigenhub.linalg.lowrank import (
     SVD_DRIVERS,
     fix_signs,
@@ -24,14 +25,18 @@ from eigenhub.linalg.rotation import cayley, cayley_apply, low_rank_cayley_apply
 
 __all__ = [
     "SVD_DRIVERS",
+    "FrameFactors",
     "cayley",
     "cayley_apply",
     "column_scores",
     "dct",
     "dct_matrix",
+    "factor_frame",
     "fix_signs",
     "full_precision_matmul",
     "gram_defect",
+    "householder_frame",
+    "householder_product",
     "idct",
     "low_rank_cayley_apply",
     "newton_schulz",

@@ -20,6 +20,14 @@ from eigenhub.nn.compatibility import (
     weighted_sum,
 )
 from eigenhub.nn.folded_head import FoldedHead
+from eigenhub.nn.householder_frame import HouseholderFrame
+from eigenhub.nn.householder_projector import (
+    apply_householder_projector,
+    projector_factors,
+    projector_of,
+    remove_householder_projector,
+)
+from eigenhub.nn.low_rank_orthogonal import LowRankOrthogonal, OrthogonalFactors
 from eigenhub.nn.orthogonal_transform import OrthogonalTransform
 
 
@@ -30,8 +38,12 @@ __all__ = [
     "ClassPrototypes",
     "FoldedBasis",
     "FoldedHead",
+    "HouseholderFrame",
+    "LowRankOrthogonal",
+    "OrthogonalFactors",
     "OrthogonalTransform",
     "ProcrustesBases",
+    "apply_householder_projector",
     "check_dims",
     "check_vectors",
     "class_prototypes",
@@ -41,5 +53,8 @@ __all__ = [
     "new_teacher_loss",
     "old_match_loss",
     "procrustes_bases",
+    "projector_factors",
+    "projector_of",
+    "remove_householder_projector",
     "weighted_sum",
 ]
