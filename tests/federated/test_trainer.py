@@ -251,6 +251,16 @@ def test_half_precision_adapters_are_averaged_exactly_and_stay_half(tmp_path):
     assert (folder / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_mixed_precision_is_that_of_the_arguments(half, tmp_path):
+    model, seen = lora_model(), set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    a_trainer(tmp_path, model=model, args=arguments(tmp_path, bf16=half), num_rounds=1).train()
+    assert seen == {torch.bfloat16 if half else torch.float32}
+
+
 def test_the_head_moves_only_if_told(tmp_path):
     frozen, trained = (a_trainer(tmp_path / str(t), train_head=t, num_rounds=1) for t in (False, True))
     start = read_adapter(frozen.model)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from eigenhub.federated.local_job import LocalJob
 from eigenhub.federated.local_training import LocalTraining
 from eigenhub.federated.lora_keys import pair_lora_keys
-from eigenhub.federated.lora_model import read_adapter, set_trainable, write_adapter
+from eigenhub.federated.lora_model import live_tensors, read_adapter, set_trainable, write_adapter
 from eigenhub.federated.updates import ClientUpdate, fingerprint, uploaded_keys
 
 
@@ -23,6 +23,7 @@ def run_client(
     training: LocalTraining,
     adapter_name: str = "default",
     rank: int | None = None,
+    live: Mapping[str, Tensor] | None = None,
 ) -> ClientUpdate:
     """Train one client and return its reply; the model keeps the client's adapter.
 
@@ -36,16 +37,18 @@ def run_client(
         adapter_name (`str`, *optional*, defaults to `"default"`): which adapter.
         rank (`int`, *optional*): work with the first so many ranks only. The others are set to zero, where they get no
             gradient, so that the model is exactly that of the lower rank; the upload holds the first ones alone.
+        live (`Mapping[str, Tensor]`, *optional*): from [`live_tensors`], where it is at hand.
 
     Returns:
         `ClientUpdate`: with the trained tensors on the CPU.
     """
     shared = state if rank is None else cut_to_rank(state, rank, pad=True)
-    write_adapter(model, shared, adapter_name)
+    live = live_tensors(model, adapter_name) if live is None else live
+    write_adapter(model, shared, adapter_name, live)
     train_head = training.config.train_head
     set_trainable(model, factors, adapter_name, train_head)
     outcome = training.run(model, dataset, job)
-    after = read_adapter(model, adapter_name)
+    after = read_adapter(model, adapter_name, live)
     keys = uploaded_keys(after, factors, train_head)
     upload = {key: after[key] for key in keys}
     if rank is not None:

@@ -22,8 +22,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from eigenhub.federated.config import FedSVDConfig
 from eigenhub.federated.dp_config import DPConfig
 from eigenhub.federated.local_job import LocalJob, LocalOutcome, accumulation_plugin, make_federated_accelerator
+from eigenhub.federated.local_step import local_step
 from eigenhub.federated.private_training import train_privately
-from eigenhub.training.accumulation import optimizer_step
 
 
 class LocalTraining:
@@ -124,7 +124,8 @@ class LocalTraining:
         return self._run_loop(model, dataset, job)
 
     def _run_loop(self, model: nn.Module, dataset: Dataset, job: LocalJob) -> LocalOutcome:
-        optimizer = self.optimizer(trainable(model), job.round)
+        parameters = trainable(model)
+        optimizer = self.optimizer(parameters, job.round)
         optimizer = AcceleratedOptimizer(optimizer, device_placement=False, scaler=self.accelerator.scaler)
         wrapped = self._wrap(model)
         # One state for all accelerators of a process: that of the `Trainer` which evaluates has set it to single batches.
@@ -136,8 +137,9 @@ class LocalTraining:
         wrapped.train()
         for _ in range(job.num_steps):
             window = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
-            loss = optimizer_step(self.accelerator, wrapped, optimizer, window, shifted, self.args.max_grad_norm)
-            losses.append(loss)
+            losses.append(
+                local_step(self.accelerator, wrapped, optimizer, parameters, window, shifted, self.args.max_grad_norm)
+            )
         total = self.accelerator.reduce(torch.stack(losses).mean(), reduction="sum")
         return LocalOutcome(job.num_steps, {"train_loss": total.item()})
 

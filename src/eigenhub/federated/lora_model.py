@@ -96,30 +96,38 @@ def live_tensors(model: PeftModel, adapter_name: str = "default") -> dict[str, T
     return get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
 
 
-def read_adapter(model: PeftModel, adapter_name: str = "default", keys: list[str] | None = None) -> dict[str, Tensor]:
+def read_adapter(
+    model: PeftModel, adapter_name: str = "default", live: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """A copy of the adapter on the CPU, in the dtypes of its parameters.
 
     Args:
         model (`PeftModel`): unwrapped.
         adapter_name (`str`, *optional*, defaults to `"default"`): which adapter.
-        keys (`list[str]`, *optional*): only these.
+        live (`Mapping[str, Tensor]`, *optional*): from [`live_tensors`], which is slow beside a step of a small model.
     """
-    live = live_tensors(model, adapter_name)
-    return {key: live[key].detach().to("cpu", copy=True) for key in (live if keys is None else keys)}
+    live = live_tensors(model, adapter_name) if live is None else live
+    return {key: tensor.detach().to("cpu", copy=True) for key, tensor in live.items()}
 
 
-def write_adapter(model: PeftModel, state: Mapping[str, Tensor], adapter_name: str = "default") -> None:
+def write_adapter(
+    model: PeftModel,
+    state: Mapping[str, Tensor],
+    adapter_name: str = "default",
+    live: Mapping[str, Tensor] | None = None,
+) -> None:
     """Copy tensors into the adapter's parameters, which keep their identity, dtype and device.
 
     Args:
         model (`PeftModel`): unwrapped.
         state (`Mapping[str, Tensor]`): all or some of the tensors of a saved adapter; the others stay.
         adapter_name (`str`, *optional*, defaults to `"default"`): which adapter.
+        live (`Mapping[str, Tensor]`, *optional*): see [`read_adapter`].
 
     Raises:
         ValueError: for keys that the adapter does not have and for shapes that differ; nothing is written then.
     """
-    live = live_tensors(model, adapter_name)
+    live = live_tensors(model, adapter_name) if live is None else live
     if unknown := sorted(set(state) - set(live)):
         raise ValueError(f"`state` has {len(unknown)} keys that the adapter does not have, such as `{unknown[0]}`")
     for key, tensor in state.items():

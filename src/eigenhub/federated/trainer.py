@@ -30,7 +30,7 @@ from eigenhub.federated.downlink import num_bytes
 from eigenhub.federated.evaluation import Evaluator
 from eigenhub.federated.local_job import LocalJob, job_seed
 from eigenhub.federated.local_training import LocalTraining
-from eigenhub.federated.lora_model import check_lora_model, lora_scalings, read_adapter, write_adapter
+from eigenhub.federated.lora_model import check_lora_model, live_tensors, lora_scalings, read_adapter, write_adapter
 from eigenhub.federated.privacy_ledger import PrivacyLedger
 from eigenhub.federated.recipes import recipe_of
 from eigenhub.federated.refactor_model import prepare_adapter_
@@ -270,11 +270,12 @@ class FederatedLoraTrainer:
         if self.base:
             self.base.write(self.server.base_sums)
         self.server.open_round()
+        live = live_tensors(self.model, self.adapter_name)
         record: dict[str, Any] = {"round": round, "clients": clients, "download_bytes": 0, "upload_bytes": 0}
         record |= {"seconds_training": 0.0, "client_metrics": {}}
         for client in clients:
             record["download_bytes"] += self._download_bytes(client)
-            self._run_client(client, round, record)
+            self._run_client(client, round, record, live)
         self._close_round(record)
         record["seconds"] = time.perf_counter() - started
         if self.eval_dataset is not None and (round % self.config.eval_every == 0 or round == self.config.num_rounds):
@@ -285,7 +286,7 @@ class FederatedLoraTrainer:
             self._save_round()
         return record
 
-    def _run_client(self, client: str, round: int, record: dict[str, Any]) -> None:
+    def _run_client(self, client: str, round: int, record: dict[str, Any], live: Mapping[str, Tensor]) -> None:
         try:
             dataset = self._rows(self.client_datasets[client])
             job = self._job(client, round, self.training.num_steps(len(dataset)))  # type: ignore[arg-type]
@@ -299,6 +300,7 @@ class FederatedLoraTrainer:
                 self.training,
                 self.adapter_name,
                 self._rank(client),
+                live,
             )
             record["seconds_training"] += time.perf_counter() - began
             self._account(update)

@@ -9,6 +9,8 @@ from eigenhub.linalg.precision import full_precision_matmul
 
 SVD_DRIVERS = ("auto", "full", "gram", "randomized")
 SIGN_RULES = ("largest_positive", "none")
+# Smallest over largest singular value down to which a frame may come from a triangular solve.
+SOLVE_FROM = 1e-2
 
 # Below this side length LAPACK's full decomposition is as quick as the eigenproblem of the Gram matrix.
 GRAM_FROM = 2048
@@ -186,11 +188,12 @@ def truncated_product_svd(b: Tensor, a: Tensor, rank: int) -> tuple[Tensor, Tens
 def refactor_product(b: Tensor, a: Tensor, sign_rule: str = "largest_positive") -> tuple[Tensor, Tensor, Tensor]:
     r"""Write `b @ a` anew with orthonormal rows on the right and the singular values on the left.
 
-    With $a^\top = Q R$ and the thin factors $b R^\top = Q_b R_b$, the SVD $R_b = U S W$ of an (r, r) matrix gives
-    $a' = W Q^\top$ and $b' = Q_b U S$: the product is kept exactly, in $O((m + n) r^2)$ instead of
+    With $a^\top = Q R$ and the SVD of the (r, r) triangle of $b R^\top = Q_b R_b$, $R_b = U S W$, the new factors are
+    $a' = W Q^\top$ and $b' = b R^\top W^\top = Q_b U S$: the product is kept exactly, in $O((m + n) r^2)$ instead of
     $O(mn \min(m, n))$. All r rows of $a'$ are orthonormal and span the row space of `a`, also where `b` has a smaller
-    rank or is zero; where `m < r`, columns of zeros fill $b'$. Both factors go through QR: a Gram matrix would square
-    their condition, and orthonormality would drift over many repetitions without the QR of `a`.
+    rank or is zero; where `m < r`, columns of zeros fill $b'$. Only the triangles come from LAPACK: $b'$ is one product,
+    and so is $a' = (W R^{-\top}) a$ unless `a` is badly conditioned, where Q itself is formed. A Gram matrix in place
+    of the triangles would square the condition, and without that of `a` orthonormality would drift over repetitions.
 
     Args:
         b (`Tensor` of shape `(..., m, r)`): left factor; everything is computed in float64.
@@ -224,18 +227,44 @@ def refactor_product(b: Tensor, a: Tensor, sign_rule: str = "largest_positive") 
     r, n = a.shape[-2:]
     if not 1 <= r <= n:
         raise ValueError(f"r must be between 1 and n: {r} rows cannot be orthonormal in {n} dimensions")
-    for name, factor in (("b", b), ("a", a)):  # QR would pass a NaN on in silence
-        if not torch.isfinite(factor).all():
-            raise ValueError(f"`{name}` has entries that are NaN or infinite")
     with torch.no_grad():
-        q, r_a = torch.linalg.qr(a.double().mT)
-        q_b, r_b = torch.linalg.qr(b.double() @ r_a.mT)
-        u, s, wh = torch.linalg.svd(r_b, full_matrices=True)  # all of W, also where m < r
-        left = torch.nn.functional.pad(q_b @ u * s[..., None, :], (0, r - s.shape[-1]))
-        right, left = q @ wh.mT, left.mT
+        b, a = b.double(), a.double()
+        r_a = torch.linalg.qr(a.mT, mode="r").R
+        turned = b @ r_a.mT
+        r_b = torch.linalg.qr(turned, mode="r").R
+        _check_triangles(r_a, r_b)
+        _, s, wh = torch.linalg.svd(r_b, full_matrices=True)  # all of W, also where m < r
+        left = turned @ wh.mT
+        left[..., s.shape[-1] :] = 0
+        right = _rows_of(a, r_a, wh)
         if sign_rule == "largest_positive":
-            right, left = fix_signs(right, left)
-    return left.mT, s, right.mT
+            right, left = _positive_rows(right, left)
+    return left, s, right
+
+
+def _check_triangles(r_a: Tensor, r_b: Tensor) -> None:
+    """A NaN or infinity anywhere in a factor reaches its triangle, which is much smaller to look through."""
+    for name, triangle in (("a", r_a), ("b", r_b)):
+        if not torch.isfinite(triangle).all():
+            raise ValueError(f"`{name}` has entries that are NaN or infinite")
+
+
+def _rows_of(a: Tensor, r_a: Tensor, wh: Tensor) -> Tensor:
+    """W Qᵀ, the orthonormal rows: by a triangular solve if that costs them no more than two digits."""
+    spread = torch.linalg.svdvals(r_a)
+    if (spread[..., -1] > SOLVE_FROM * spread[..., 0]).all():
+        return torch.linalg.solve_triangular(r_a.mT, wh, upper=False, left=False) @ a
+    return wh @ torch.linalg.qr(a.mT).Q.mT
+
+
+def _positive_rows(right: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """[`fix_signs`] by the rows of `right`, from their extremes instead of the place of the largest modulus."""
+    low, high = torch.aminmax(right, dim=-1, keepdim=True)
+    if (low == -high).any():  # a tie: the first one decides
+        right, left = fix_signs(right.mT, left.mT)
+        return right.mT, left.mT
+    signs = torch.where(high > -low, 1.0, -1.0).to(right.dtype)
+    return right * signs, left * signs.mT
 
 
 def subspace_angles(x: Tensor, y: Tensor) -> Tensor:
