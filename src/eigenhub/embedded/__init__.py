@@ -8,6 +8,8 @@ Nothing is imported here, so that naming the package costs nothing; import from 
 - [`eigenhub.embedded.arithmetic`]: generated word problems with answers in the manner of GSM8K,
 - [`eigenhub.embedded.llama`]: a small Llama and its tokenizer, pretrained on given text,
 - [`eigenhub.embedded.byte_llama`]: a small Llama over bytes, new or pretrained, and its text,
+- [`eigenhub.embedded.roberta`]: a small RoBERTa and its tokenizer, pretrained on given sentences,
+- [`eigenhub.embedded.sentences`]: labelled sentences from tables of a folder,
 - [`eigenhub.embedded.llama_sizes`]: Llama architectures to train from scratch, from bytes to a billion parameters,
 - [`eigenhub.embedded.python_sources`]: the sources of Python's standard library as text,
 - [`eigenhub.embedded.byte_tokenizer`]: one token per byte,
