@@ -14,6 +14,10 @@ HIDDEN = (
     "The curves of single clients are **hidden**: each client computes them on rows of its own, without noise, so the guarantee "
     "does not cover them. These digits are public: tick *Show what clients measure* under *Privacy* to see them all the same."
 )
+BASE = (
+    "It is a guarantee of the adapter. The base model of this page was pretrained on the same digits, turned; what a base has "
+    "seen before is outside of any such guarantee."
+)
 NO_PRIVACY = (
     "**No privacy is claimed.** The rows never leave the clients, and that is all: what a client sends is computed from them and "
     "carries no noise, so traces of single images can be read from it."
@@ -25,7 +29,7 @@ def privacy_words(record: Record) -> str:
     settings = record["settings"]
     if not settings["epsilon"]:
         return NO_PRIVACY
-    words = [f"**What is claimed.** {record['claim']}"]
+    words = [f"**What is claimed.** {record['claim']} {BASE}"]
     if settings["method"] not in B_ONLY:
         words.append(
             f"{METHODS[settings['method']]} trains A as well: noise multiplies noise in the product B A. The guarantee "
