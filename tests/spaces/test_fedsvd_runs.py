@@ -269,7 +269,7 @@ def test_words_where_nothing_is_private_or_little_is(fedsvd, record):
 # ---------------------------------------------------------------- the pair
 
 
-@pytest.mark.parametrize("init", ["kaiming", "orthonormal"])
+@pytest.mark.parametrize("init", ["kaiming", pytest.param("orthonormal", marks=pytest.mark.slow)])
 def test_the_pair_agrees_under_sgd(fedsvd, init):
     found = list(fedsvd.running.run_pair(settings(fedsvd, clients=2, init=init, rounds=3)))
     assert [len(answer["distance"]) for answer in found] == [0, 1, 2, 3]

@@ -84,6 +84,10 @@ class TestStyleGAN2Generator(GeneratorCase, Saving, Training, Hub):
         ({"projector_singular_values": "free"}, "projector_singular_values"),
     ]
 
+    @pytest.mark.slow  # some ten seconds of tracing; the discriminator is traced by default
+    def test_compiles_without_graph_breaks(self) -> None:
+        super().test_compiles_without_graph_breaks()
+
 
 class TestProjectedGenerator(GeneratorCase, Saving, Training, Hub):
     """Thin projectors with learned singular values in every layer, conditional."""
@@ -117,6 +121,11 @@ class TestProjectedGenerator(GeneratorCase, Saving, Training, Hub):
     def test_compiles_without_graph_breaks(self) -> None:
         Training.test_compiles_without_graph_breaks(SmallestProjectedGenerator())
 
+    @pytest.mark.slow  # the plain generator goes the same way by default
+    @pytest.mark.hub
+    def test_push_and_pull_with_and_without_the_package(self, hub_server: HubServer, tmp_path: Path) -> None:
+        super().test_push_and_pull_with_and_without_the_package(hub_server, tmp_path)
+
 
 class SmallestProjectedGenerator(GeneratorCase, Training):
     config = TestProjectedGenerator.config
@@ -126,11 +135,6 @@ class SmallestProjectedGenerator(GeneratorCase, Training):
     @classmethod
     def inputs(cls, batch: int = 2) -> Inputs:
         return super().inputs(batch) | {"c": torch.ones(batch, 1)}
-
-    @pytest.mark.slow  # the plain generator goes the same way by default
-    @pytest.mark.hub
-    def test_push_and_pull_with_and_without_the_package(self, hub_server: HubServer, tmp_path: Path) -> None:
-        super().test_push_and_pull_with_and_without_the_package(hub_server, tmp_path)
 
 
 class TestDenseProjectors(GeneratorCase, Saving):
