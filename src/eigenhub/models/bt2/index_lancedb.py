@@ -111,10 +111,14 @@ class LanceBackend(IndexBackend):
         while True:
             table = self._table
             try:
-                return _search(table, queries, k)
+                found = _search(table, queries, k)
             except Exception:
-                if table is self._table:  # else it was laid out anew, and this one dropped, under the search
+                if table is self._table:
                     raise
+                continue
+            # else it was laid out anew and this one dropped under the search, where it may have seemed empty
+            if table is self._table:
+                return found
 
     def relayout(self, layout: Layout) -> None:
         name = self._fresh_name()
