@@ -3,7 +3,6 @@
 
 import math
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -248,27 +247,3 @@ def test_the_collecting_form_takes_ragged_batches_and_refuses_bad_options_at_onc
         metric.add_batch(embeddings=gaussian(4, 9))
     with pytest.raises(ValueError, match=r"`embeddings` must have shape \(K, d\)"):
         metric.add(embeddings=gaussian(2, 4, 9))
-
-
-# ---------------------------------------------------------------- speed
-def best_time(function, repeats=5):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def test_it_is_much_quicker_than_the_dense_formula():
-    x = gaussian(10, 4096)
-    array = x.numpy()
-    eigenscore(x)
-    assert best_time(lambda: dense(array, "inside_paper"), 1) > 50 * best_time(lambda: eigenscore(x, "inside_paper"))
-
-
-def test_a_batch_is_much_quicker_than_a_loop():
-    x = gaussian(64, 10, 64)
-    eigenscore(x)
-    loop = best_time(lambda: [eigenscore(item) for item in x])
-    assert loop > 10 * best_time(lambda: eigenscore(x))

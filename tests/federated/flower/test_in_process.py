@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The strategy and the client app in one process do what the embedded trainer does."""
 
-import time
-
 import pytest
 import torch
 
@@ -14,7 +12,6 @@ from peft import PeftModel
 
 from eigenhub.federated.flower import FedSVDStrategy, InProcessGrid
 from eigenhub.federated.flower.messages import RoundRequest
-from eigenhub.federated.local_job import LocalOutcome
 from eigenhub.federated.recipes import METHOD_NAMES
 from tests.federated.flower.federation import (
     SIZES,
@@ -208,13 +205,3 @@ def test_nodes_have_their_configurations():
     assert list(seen.values()) == [({"client-id": name}, {"lr": 0.1}) for name in ("Ulm", "Bern")]
     with pytest.raises(ValueError, match="`nodes` must be at least one"):
         InProcessGrid(answer, 0)
-
-
-def test_the_grid_costs_little(tmp_path):
-    """What Flower adds to a client's training: copies, records, messages."""
-    app = make_app(tmp_path, args=None, train_fn=lambda model, dataset, job: LocalOutcome(job.num_steps))
-    config = federation(client_fraction=1.0, num_rounds=5)
-    on_flower(federation(num_rounds=1), app)
-    start = time.process_time()
-    on_flower(config, app)
-    assert (time.process_time() - start) / (5 * len(SIZES)) < 0.05
