@@ -84,6 +84,11 @@ class TestStyleGAN2Generator(GeneratorCase, Saving, Training, Hub):
         ({"projector_singular_values": "free"}, "projector_singular_values"),
     ]
 
+    @pytest.mark.slow  # four processes that import everything
+    @pytest.mark.hub
+    def test_push_and_pull_with_and_without_the_package(self, hub_server: HubServer, tmp_path: Path) -> None:
+        super().test_push_and_pull_with_and_without_the_package(hub_server, tmp_path)
+
     @pytest.mark.slow  # some ten seconds of tracing; the discriminator is traced by default
     def test_compiles_without_graph_breaks(self) -> None:
         super().test_compiles_without_graph_breaks()
@@ -121,7 +126,7 @@ class TestProjectedGenerator(GeneratorCase, Saving, Training, Hub):
     def test_compiles_without_graph_breaks(self) -> None:
         Training.test_compiles_without_graph_breaks(SmallestProjectedGenerator())
 
-    @pytest.mark.slow  # the plain generator goes the same way by default
+    @pytest.mark.slow
     @pytest.mark.hub
     def test_push_and_pull_with_and_without_the_package(self, hub_server: HubServer, tmp_path: Path) -> None:
         super().test_push_and_pull_with_and_without_the_package(hub_server, tmp_path)
@@ -169,7 +174,7 @@ class TestStyleGAN2Discriminator(DiscriminatorCase, Saving, Training, Hub):
     compiles = True
     smallest = {"channel_max": 2}
 
-    @pytest.mark.slow  # the plain generator goes the same way by default
+    @pytest.mark.slow
     @pytest.mark.hub
     def test_push_and_pull_with_and_without_the_package(self, hub_server: HubServer, tmp_path: Path) -> None:
         super().test_push_and_pull_with_and_without_the_package(hub_server, tmp_path)
