@@ -17,9 +17,8 @@ from eigenhub.federated import (
     FederatedCallback,
     FederatedLoraTrainer,
     aggregation_error,
-    refactor_state_dict,
 )
-from eigenhub.federated.lora_keys import as_matrix, pair_lora_keys
+from eigenhub.federated.refactor import refactored
 from eigenhub.hub.cards import write_card
 from eigenhub.hub.results import DatasetRef, Measured, Results, save_results
 from eigenhub.training.metrics_log import MetricsLog
@@ -64,7 +63,7 @@ class RoundLog(FederatedCallback):
         self.accelerator.print(f"client {client_id} failed: {reason}")
 
     def on_aggregate(self, trainer: FederatedLoraTrainer, result: AggregateResult) -> None:
-        self._of_server = spectrum(trainer, result)
+        self._of_server = spectrum(result)
         if self.args.aggregation_error:
             taken = [kept for name, kept in self._uploads.items() if name not in trainer.server.failures]
             self._of_server["aggregation_error"] = aggregation_error(*zip(*taken, strict=True))
@@ -85,30 +84,21 @@ class RoundLog(FederatedCallback):
         self.accelerator.log(numbers, step=round)
 
 
-def spectrum(trainer: FederatedLoraTrainer, result: AggregateResult) -> dict[str, Any]:
+def spectrum(result: AggregateResult) -> dict[str, Any]:
     """Singular values of the adapter's products, descending, averaged over the layers of full rank, and the lowest rank.
 
     Args:
-        trainer (`FederatedLoraTrainer`): of the run.
         result (`AggregateResult`): of the round; methods that do not refactor get theirs here.
     """
-    found = result.singular_values or product_singular_values(result.state)
+    found = result.singular_values or {
+        name: layer.singular_values for name, layer in refactored(result.state)[1].items()
+    }
     width = max(len(values) for values in found.values())
     layers = [values.tolist() for values in found.values() if len(values) == width]
     mean = [sum(column) / len(layers) for column in zip(*layers, strict=True)]
     return {"singular_values": mean} | (
         {"lowest_rank": min(result.effective_rank.values())} if result.effective_rank else {}
     )
-
-
-def product_singular_values(state: dict[str, Any]) -> dict[str, Any]:
-    """Singular values of B A by layer: the lengths of B's columns once A's rows are orthonormal.
-
-    Args:
-        state (`dict[str, Tensor]`): of an adapter.
-    """
-    turned = refactor_state_dict(state)
-    return {name: as_matrix(turned[pair.B]).double().norm(dim=0) for name, pair in pair_lora_keys(state).items()}
 
 
 def summarise(

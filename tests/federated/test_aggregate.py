@@ -226,6 +226,10 @@ def test_nothing_to_average_and_unknown_methods_are_refused():
         aggregate([], [], "ffa", state)
     with pytest.raises(ValueError, match="`weights` must be as many as `updates`, got 1 and 2"):
         aggregate(uploads_for("ffa", state, count=2), [1.0], "ffa", state)
+    with pytest.raises(ValueError, match="`updates` is empty"):
+        aggregation_error([])
+    with pytest.raises(ValueError, match="`weights` must be as many as `updates`, got 1 and 2"):
+        aggregation_error(uploads_for("fedavg", state, count=2), [1.0])
     with pytest.raises(ValueError, match="`method` must be one of fedsvd, .*; got 'fedprox'"):
         aggregate([], [], "fedprox", state)
     with pytest.raises(ValueError, match="`round` counts from 1, got 0"):

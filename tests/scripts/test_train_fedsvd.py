@@ -171,11 +171,13 @@ def test_methods_train_and_save(script: ModuleType, tiny_vit: str, tmp_path: Pat
 
 
 def test_singular_values_are_those_of_the_products(script: ModuleType) -> None:
-    from fedsvd_report import product_singular_values
+    from fedsvd_report import spectrum
+
+    from eigenhub.federated import AggregateResult
 
     a, b = torch.randn(3, 7, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
-    found = product_singular_values({"q.lora_A.weight": a, "q.lora_B.weight": b})
-    torch.testing.assert_close(found["q"], torch.linalg.svdvals(b @ a)[:3])
+    found = spectrum(AggregateResult({"q.lora_A.weight": a, "q.lora_B.weight": b}))["singular_values"]
+    torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), torch.linalg.svdvals(b @ a)[:3])
 
 
 def test_resume_from_a_round_gives_the_same_to_the_bit(script: ModuleType, tiny_vit: str, tmp_path: Path) -> None:

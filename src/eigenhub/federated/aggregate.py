@@ -223,9 +223,7 @@ def aggregate(
     [2.0, 2.0]
     ```
     """
-    given = [1.0] * len(updates) if weights is None else list(weights)
-    if len(given) != len(updates):
-        raise ValueError(f"`weights` must be as many as `updates`, got {len(given)} and {len(updates)}")
+    given = _weights_of(updates, weights)
     aggregator = RoundAggregator(method, global_state, round, scaling, refactor, with_extras, generator=generator)
     for position, (upload, weight) in enumerate(zip(updates, given, strict=True)):
         try:
@@ -244,8 +242,13 @@ def aggregation_error(updates: Sequence[Mapping[str, Tensor]], weights: Iterable
     Args:
         updates (`Sequence[Mapping[str, Tensor]]`): both factors of every layer from every client.
         weights (`Iterable[float]`, *optional*): one per update; `None` for equal ones.
+
+    Raises:
+        ValueError: as [`aggregate`].
     """
-    given = [1.0] * len(updates) if weights is None else list(weights)
+    given = _weights_of(updates, weights)
+    if not updates:
+        raise ValueError("`updates` is empty: there is nothing to average")
     aggregator = RoundAggregator("fedex", updates[0])
     for upload, weight in zip(updates, given, strict=True):
         aggregator.add(upload, weight)
@@ -254,6 +257,13 @@ def aggregation_error(updates: Sequence[Mapping[str, Tensor]], weights: Iterable
         product_norm(*aggregator._scaled(name, aggregator._products[name].factors())) ** 2 for name in aggregator.pairs
     )
     return math.sqrt(missed / total) if total else 0.0
+
+
+def _weights_of(updates: Sequence[Mapping[str, Tensor]], weights: Iterable[float] | None) -> list[float]:
+    given = [1.0] * len(updates) if weights is None else list(weights)
+    if len(given) != len(updates):
+        raise ValueError(f"`weights` must be as many as `updates`, got {len(given)} and {len(updates)}")
+    return given
 
 
 def product_norm(b: Tensor, a: Tensor) -> float:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset as HfDataset
 from torch import nn
 from torch.utils.data import Dataset
@@ -60,8 +61,6 @@ def summarised(scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, in
         scores (`Mapping`): figures by client.
         sizes (`Mapping[str, int]`): examples by client.
     """
-    import numpy as np
-
     summary: dict[str, Any] = {}
     for name in next(iter(scores.values())):
         values = np.array([score[name] for score in scores.values()])

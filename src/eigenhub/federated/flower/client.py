@@ -212,9 +212,12 @@ class FlowerClient:
             if self.train_fn is not None:
                 self._training = OwnTraining(config, self.train_fn)
             else:
-                assert self.args is not None
                 self._training = LocalTraining(
-                    self.args, config, self.data_collator, self.trainer_cls, self.compute_loss
+                    self.args,  # type: ignore[arg-type]  # `make_client_app` asks for them without a `train_fn`
+                    config,
+                    self.data_collator,
+                    self.trainer_cls,
+                    self.compute_loss,
                 )
             if isinstance(self._training, LocalTraining) and self._model is not None:
                 self._model.to(self._training.accelerator.device)
