@@ -7,7 +7,7 @@ import federate_tab
 import gradio as gr
 import pair_tab
 import refactor_tab
-from sessions import QUEUED
+from names import QUEUED
 
 from eigenhub.hub.space import Space
 from eigenhub.hub.space_events import QUEUE

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words of the page and default settings, apart from everything heavy so that it opens at once."""
 
+from typing import Any
+
+
 METHODS = {
     "fedsvd": "FedSVD",
     "ffa_orth": "FFA-LoRA, A orthonormal",
@@ -50,3 +53,6 @@ ADAPTERS = {
 }
 #: Of an adapter that is looked at: bytes of its file, and rank.
 MAX_BYTES, MAX_RANK = 256 * 2**20, 256
+
+# One run at a time: two would take turns on the same cores.
+QUEUED: dict[str, Any] = {"concurrency_id": "federation", "concurrency_limit": 1}

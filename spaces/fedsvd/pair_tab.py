@@ -7,9 +7,10 @@ from typing import Any
 
 import controls
 import gradio as gr
-from sessions import QUEUED, Session
+from names import QUEUED
 
 from eigenhub.hub.space_events import PRIVATE
+from eigenhub.hub.space_sessions import Session
 
 
 FINDING = (

@@ -16,7 +16,9 @@ _EXPORTS = {
     "METHODS": "eigenhub.methods",
     "FedSVDConfig": "eigenhub.federated",
     "FederatedLoraTrainer": "eigenhub.federated",
+    "HallucinationScorer": "eigenhub.metrics",
     "Method": "eigenhub.methods",
+    "SenDTrainer": "eigenhub.training.send",
     "SorsaConfig": "eigenhub.tuners.sorsa",
     "SorsaModel": "eigenhub.tuners.sorsa",
     "get_method": "eigenhub.methods",
@@ -28,7 +30,9 @@ __all__ = [
     "CompatibleIndex",
     "FedSVDConfig",
     "FederatedLoraTrainer",
+    "HallucinationScorer",
     "Method",
+    "SenDTrainer",
     "SorsaConfig",
     "SorsaModel",
     "__version__",
@@ -39,7 +43,9 @@ __all__ = [
 if TYPE_CHECKING:
     from eigenhub.federated import FederatedLoraTrainer, FedSVDConfig
     from eigenhub.methods import METHODS, Method, get_method
+    from eigenhub.metrics import HallucinationScorer
     from eigenhub.models.bt2 import CompatibleIndex, load_sentence_transformer
+    from eigenhub.training.send import SenDTrainer
     from eigenhub.tuners.sorsa import SorsaConfig, SorsaModel
 
 

@@ -57,7 +57,11 @@ def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
 def common_parts() -> dict[str, Any]:
     """Everything of a `Trainer` but model, arguments and what the protocol adds."""
     tokenizer = tiny_tokenizer()
-    return {"train_dataset": rows(), "data_collator": DataCollatorForLanguageModeling(tokenizer, mlm=False)}
+    return {
+        "train_dataset": rows(),
+        "eval_dataset": rows(4, seed=7),
+        "data_collator": DataCollatorForLanguageModeling(tokenizer, mlm=False),
+    }
 
 
 def plain_trainer(folder: Path | str, model: str = "plain", **options: Any) -> Trainer:
@@ -82,19 +86,22 @@ class CallbackTester:
 
     #: Sets of settings by name, each of which acts before the last epochs.
     variants: ClassVar[dict[str, dict[str, Any]]]
+    #: Names of those that the default tests leave out.
+    slow_variants: ClassVar[tuple[str, ...]] = ()
     #: Settings that watch only.
     no_op: ClassVar[dict[str, Any]]
     #: Module-level function with the arguments `(folder, settings, model="plain", **options)` for `TrainingArguments`.
     make: ClassVar[Any]
     #: Module-level function from a trainer to JSON.
     state_of: ClassVar[Any]
-    #: Module-level function `(folder, settings, model, options)` that trains and returns losses and state.
+    #: Module-level function `(folder, settings, options, model, resume_from=None)` that trains and returns [`report`].
     run: ClassVar[Any]
 
     # pytest calls this for every test of a subclass
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "variant" in metafunc.fixturenames:
-            metafunc.parametrize("variant", sorted(self.variants))
+            slow = [pytest.param(name, marks=pytest.mark.slow) for name in self.slow_variants]
+            metafunc.parametrize("variant", [*sorted(self.variants.keys() - set(self.slow_variants)), *slow])
 
     def trained(self, folder: Path, settings: dict[str, Any], **options: Any) -> Trainer:
         trainer = type(self).make(folder, settings, **options)
@@ -156,17 +163,33 @@ class CallbackTester:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
-    def test_two_processes_end_where_one_does(self, tmp_path: Path, runs: "Runs", variant: str, engine: str) -> None:
-        one = runs.whole(self.variants[variant])
-        options: dict[str, Any] = {"per_device_train_batch_size": BATCH // 2, "save_strategy": "no"}
-        if engine == "fsdp2":
-            options |= {"fsdp": True, "fsdp_config": FSDP2}
-        keywords = {"folder": str(tmp_path), "settings": self.variants[variant], "options": options}
-        for found in run_function(type(self).run, nproc=2, **keywords):
+    def test_two_processes_end_where_one_does_and_resume(
+        self, tmp_path: Path, runs: "Runs", variant: str, engine: str
+    ) -> None:
+        self.check_two_processes(tmp_path, runs, self.variants[variant], engine, "plain")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+    def test_adapters_in_two_processes(self, tmp_path: Path, runs: "Runs", engine: str) -> None:
+        self.check_two_processes(tmp_path, runs, next(iter(self.variants.values())), engine, "lora")
+
+    def check_two_processes(
+        self, folder: Path, runs: "Runs", settings: dict[str, Any], engine: str, model: str
+    ) -> None:
+        """Against one process up to rounding, and from the middle on against itself to the bit."""
+        one = runs.whole(settings, model)
+        # evaluations in between must leave no trace
+        options = {"per_device_train_batch_size": BATCH // 2, "eval_strategy": "epoch", **ENGINES[engine]}
+        keywords = {"folder": str(folder), "settings": settings, "options": options, "model": model}
+        straight = run_function(type(self).run, nproc=2, **keywords)
+        for found in straight:
+            assert found["sharded"] == (engine == "fsdp2")
             assert found["state"] == type(self).state_of(one)
             assert found["losses"] == pytest.approx(losses(one), abs=5e-3)
             for a, b in zip(found["weights"], weights(one), strict=True):
                 assert_close(torch.tensor(a).view(b.shape), b, atol=2e-4, rtol=1e-3)
+        middle = str(folder / f"checkpoint-{STEPS // 2}")
+        assert run_function(type(self).run, nproc=2, **keywords, resume_from=middle) == straight
 
     def assert_close_runs(self, first: Trainer, second: Trainer) -> None:
         assert type(self).state_of(first) == type(self).state_of(second)
@@ -196,12 +219,30 @@ class Runs:
 
 FSDP2 = {
     "version": 2,
+    "state_dict_type": "SHARDED_STATE_DICT",
     "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
     "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"],
 }
+ENGINES: dict[str, dict[str, Any]] = {"ddp": {}, "fsdp2": {"fsdp": True, "fsdp_config": FSDP2}}
+
+
+def allow_fsdp_on_cpus() -> None:
+    """Accelerate takes no notice of FSDP where the processes are on CPUs, and would train by DDP; torch can do it there."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    plain = AcceleratorState.__init__
+
+    def patched(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        plain(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+
+    AcceleratorState.__init__ = patched
 
 
 def report(trainer: Trainer, state: Any) -> dict[str, Any]:
     """What a process of [`CallbackTester.run`] returns: numbers that JSON takes."""
     flat = [value.flatten().tolist() for value in weights(trainer)]
-    return {"losses": losses(trainer), "state": state, "weights": flat}
+    sharded = any(hasattr(parameter, "full_tensor") for parameter in trainer.model.parameters())
+    return {"losses": losses(trainer), "state": state, "weights": flat, "sharded": sharded}

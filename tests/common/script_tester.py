@@ -122,8 +122,12 @@ class ScriptTester:
     @pytest.fixture(scope="class", params=[1, 2], ids=["1-process", "2-processes"])
     @classmethod
     def straight(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-        """An uninterrupted run."""
-        run = Run(tmp_path_factory.mktemp(f"{cls.slug}-{request.param}"), request.param)
+        return cls.uninterrupted(request.param, tmp_path_factory)
+
+    @classmethod
+    def uninterrupted(cls, nproc: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
+        """A run from its start to its end."""
+        run = Run(tmp_path_factory.mktemp(f"{cls.slug}-{nproc}"), nproc)
         cls.launch(run.folder, run.nproc)
         return run
 
@@ -185,3 +189,16 @@ class ScriptTester:
         assert not missing, f"the card's front matter lacks {missing}"
         left = [mark for mark in ("[More Information Needed]", "{%") if mark in card.content]
         assert not left, f"the card still holds {left}"
+
+
+class SlowScriptTester(ScriptTester):
+    """The same for a script whose runs are left to the slow tests."""
+
+    @pytest.fixture(
+        scope="class",
+        params=[pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)],
+        ids=["1-process", "2-processes"],
+    )
+    @classmethod
+    def straight(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+        return cls.uninterrupted(request.param, tmp_path_factory)

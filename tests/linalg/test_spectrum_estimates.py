@@ -19,6 +19,7 @@ from eigenhub.linalg.spectrum import (
     lanczos,
     largest_eigenvalue,
     quadrature_nodes,
+    radau_extension,
     rademacher,
     stochastic_lanczos_quadrature,
 )
@@ -82,20 +83,68 @@ def test_probes_of_an_orthonormal_basis_are_exact():
     assert found.value.item() == pytest.approx(torch.logdet(matrix).item() / 12, rel=1e-10)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_standard_error_is_honest(seed):
+@pytest.mark.parametrize("known_trace", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_standard_error_is_honest(seed, known_trace):
     """Twenty estimates against the exact trace; the last bound fails for an error that is too small by half."""
     rows = gaussian(60, 90, seed=seed)
     apply = gram_operator(rows, shift=0.1)
     exact = torch.logdet(rows @ rows.mT + 0.1 * torch.eye(60, dtype=torch.float64)) / 60
-    runs = [
-        stochastic_lanczos_quadrature(
-            apply, rademacher(rows, 20, torch.Generator().manual_seed(100 * seed + run)), num_steps=30, floor=0.1
+    probes = rademacher(rows.expand(20, 60, 90), 20, torch.Generator().manual_seed(seed))
+    trace = (rows.square().sum() / 60 + 0.1).expand(20) if known_trace else None
+    found = stochastic_lanczos_quadrature(apply, probes, num_steps=30, floor=0.1, trace=trace)
+    ratios = (found.value - exact) / found.standard_error
+    assert (ratios.abs() < 4.5).all() and 0.5 < ratios.std() < 1.7
+
+
+def test_a_known_trace_takes_the_noise_of_the_linear_part():
+    rows = gaussian(200, 400)
+    apply, probes = gram_operator(rows, shift=1.0), rademacher(rows, 20, torch.Generator().manual_seed(0))
+    trace = rows.square().sum() / 200 + 1.0
+    linear = stochastic_lanczos_quadrature(apply, probes, lambda t: 3 * t - 2, 5, trace=trace)
+    assert linear.value.item() == pytest.approx(3 * trace.item() - 2, rel=1e-12)
+    assert linear.standard_error < 1e-9
+    without, with_trace = (stochastic_lanczos_quadrature(apply, probes, trace=t) for t in (None, trace))
+    assert with_trace.standard_error < 0.6 * without.standard_error
+
+
+# ---------------------------------------------------------------- the second quadrature
+@pytest.mark.parametrize("node", [0.1, 0.05, -1.0])
+def test_the_extension_has_its_node_and_one_degree_more(node):
+    values = torch.linspace(0.1, 3, 30, dtype=torch.float64)
+    matrix, apply = symmetric(values)
+    start = gaussian(2, 30, seed=4)
+    nodes, weights = quadrature_nodes(*radau_extension(*lanczos(apply, start, 5), node))
+    assert_close(nodes[:, 0], torch.full((2,), node, dtype=torch.float64))
+    for degree in range(11):
+        exact = torch.einsum("pi,ij,pj->p", start, torch.linalg.matrix_power(matrix, degree), start)
+        assert_close((weights * nodes**degree).sum(-1), exact / start.square().sum(-1), rtol=1e-9, atol=1e-12)
+
+
+def test_the_two_quadratures_of_a_logarithm_err_to_different_sides():
+    values = torch.logspace(-3, 0, 80, dtype=torch.float64)
+    matrix, apply = symmetric(values)
+    start = gaussian(20, 80, seed=2)
+    exact = (((start @ torch.linalg.eigh(matrix).eigenvectors) ** 2) @ values.log()) / start.square().sum(-1)
+    rule = lanczos(apply, start, 12)
+    above, below = (
+        (weights * nodes.log()).sum(-1) - exact
+        for nodes, weights in (quadrature_nodes(*rule), quadrature_nodes(*radau_extension(*rule, 1e-3)))
+    )
+    assert (above > 0).all() and (below < 0).all()
+    assert ((above + below).abs().mean() / 2) < 0.5 * above.mean()
+
+
+def test_a_node_that_is_an_eigenvalue_changes_nothing():
+    values = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    start = torch.ones(1, 4, dtype=torch.float64)
+    for steps, matrix in ((4, values), (3, torch.full((4,), 0.5, dtype=torch.float64))):
+        rule = lanczos(lambda v, m=matrix: v * m, start, steps)
+        plain, extended = (
+            (weights * nodes.log()).sum()
+            for nodes, weights in (quadrature_nodes(*r) for r in (rule, radau_extension(*rule, 0.5)))  # fmt: skip
         )
-        for run in range(20)
-    ]
-    ratios = torch.stack([(run.value - exact) / run.standard_error for run in runs])
-    assert (ratios.abs() < 4.5).all() and 0.4 < ratios.std() < 2
+        assert_close(extended, plain, rtol=1e-9, atol=1e-12)
 
 
 def test_tolerance_stops_early_and_changes_less_than_the_error():

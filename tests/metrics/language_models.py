@@ -3,7 +3,18 @@
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from tests.support.models import VOCABULARY, build, tiny_gpt2, tiny_llama
 
@@ -36,3 +47,26 @@ def lora():
 
 
 ARCHITECTURES = {"llama": llama, "gpt2": gpt2, "gpt_neox": gpt_neox, "opt": opt, "lora": lora}
+
+
+def mistral():
+    """Every layer sees four tokens only."""
+    config = MistralConfig(intermediate_size=24, num_key_value_heads=1, sliding_window=4, **SIZES, **TOKENS)
+    return build(MistralForCausalLM, config)
+
+
+def gemma3():
+    """Layers that see four tokens, and one that sees all."""
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    sizes = {"intermediate_size": 24, "head_dim": 8, "num_key_value_heads": 1}
+    return build(Gemma3ForCausalLM, Gemma3TextConfig(layer_types=kinds, sliding_window=4, **sizes, **SIZES, **TOKENS))
+
+
+def lfm2():
+    """Convolutions, whose state is neither keys nor values, and attention."""
+    kinds = ["conv", "full_attention", "conv"]
+    sizes = {"intermediate_size": 24, "num_key_value_heads": 1, "block_multiple_of": 8}
+    return build(Lfm2ForCausalLM, Lfm2Config(layer_types=kinds, **sizes, **SIZES, **TOKENS))
+
+
+SLIDING = {"mistral": mistral, "gemma3": gemma3}

@@ -75,8 +75,8 @@ def test_masked_answers_have_no_influence():
     mask[0, 2] = mask[1, 5:] = False
     found = ees(torch.where(mask[..., None], x, float("nan")), mask=mask, exact_trace=True)
     assert_close(found, torch.stack([ees(x[i][mask[i]], exact_trace=True) for i in range(3)]), rtol=1e-9, atol=1e-9)
-    many = ees(torch.where(mask[..., None], x, float("nan")), mask=mask, num_probes=20000, generator=seeded())
-    assert_close(many, found, rtol=0, atol=0.03)
+    many = ees(torch.where(mask[..., None], x, float("nan")), mask=mask, num_probes=5000, generator=seeded())
+    assert_close(many, found, rtol=0, atol=0.06)
 
 
 def test_more_moments_approach_the_mean_logarithm():
@@ -95,7 +95,7 @@ def test_more_moments_approach_the_mean_logarithm():
 def test_probes_scatter_around_the_exact_trace(k, d):
     x = gaussian(k, d)
     exact = ees(x, exact_trace=True)
-    found = torch.stack([ees(x, generator=seeded(seed)) for seed in range(40)])
+    found = ees(x.expand(40, k, d), generator=seeded())  # forty items with probes of their own
     assert (found.mean() - exact).abs() < 3.5 * found.std() / 40**0.5
 
 

@@ -192,9 +192,8 @@ def test_gradients_reach_the_embeddings():
 def test_estimates_scatter_around_the_exact_value(options, k, d):
     x = gaussian(k, d)
     exact = eigenscore(x, alpha=0.05, method="exact")
-    found = torch.stack(
-        [eigenscore(x, alpha=0.05, generator=seeded(seed), num_steps=60, **options) for seed in range(20)]
-    )
+    # twenty items with probes of their own
+    found = eigenscore(x.expand(20, k, d), alpha=0.05, generator=seeded(), num_steps=60, **options)
     assert found.std() > 0
     assert (found.mean() - exact).abs() < 3 * found.std() / 20**0.5
 
@@ -210,6 +209,27 @@ def test_estimates_of_masked_batches(options, d):
     found = eigenscore(filled, mask=mask, generator=seeded(), **options)
     exact = torch.stack([eigenscore(x[0], alpha=0.05), eigenscore(x[1, :25], alpha=0.05)])
     assert_close(found, exact, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("method", ["slq", "chebyshev"])
+def test_estimates_of_a_matrix_of_zeros(method):
+    """Every eigenvalue is alpha: a quadrature with a node there must not divide by what is left of the others."""
+    found = eigenscore(torch.zeros(2, 6, 9), method=method, generator=seeded())
+    assert_close(found, torch.full((2,), math.log(1e-3), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", ["clustered", "decaying", "independent"])
+def test_slq_at_its_defaults_is_within_a_hundredth(shape):
+    """Mean of eight draws, up to its own error, at the sizes of the benchmark divided by four, which have about the same spectra."""
+    x = gaussian(500, 512)
+    if shape == "clustered":
+        x = (x[:20][torch.arange(500) % 20] + 0.3 * x) * torch.arange(1, 513).rsqrt()
+    if shape == "decaying":
+        u, _, vh = torch.linalg.svd(x, full_matrices=False)
+        x = (u * torch.logspace(0, -3, 500, dtype=torch.float64)) @ vh * 511**0.5
+    found = eigenscore(x.expand(8, 500, 512), method="slq", generator=seeded())
+    assert found.std() < 0.04
+    assert (found.mean() - eigenscore(x)).abs() < 0.01 + 3 * found.std() / 8**0.5
 
 
 def test_a_degree_too_low_is_said():

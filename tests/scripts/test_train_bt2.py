@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from eigenhub.models.bt2 import Bt2ForImageClassification, ItemVectors, weights_fingerprint
-from tests.common.script_tester import Run, ScriptTester
+from tests.common.script_tester import Run, SlowScriptTester
 from tests.scripts.loading import load_script
 from tests.support.processes import ROOT
 
@@ -43,7 +43,7 @@ def script() -> Any:
     sys.path.remove(str(SCRIPT.parent))
 
 
-class TestBt2Script(ScriptTester):
+class TestBt2Script(SlowScriptTester):
     slug = "bt2"
     script = "train_bt2.py"
     arguments = (

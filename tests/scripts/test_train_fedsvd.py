@@ -19,7 +19,7 @@ from transformers import RobertaForSequenceClassification, ViTForImageClassifica
 from eigenhub.embedded.roberta import small_roberta_config
 from eigenhub.embedded.roberta_tokenizer import train_roberta_tokenizer
 from eigenhub.embedded.vit import small_vit_config
-from tests.common.script_tester import Run, ScriptTester
+from tests.common.script_tester import Run, SlowScriptTester
 from tests.scripts.loading import load_script
 from tests.support.devices import require_package
 from tests.support.processes import ROOT
@@ -53,7 +53,7 @@ def script() -> Iterator[Any]:
     sys.path.remove(str(SCRIPT.parent))
 
 
-class TestFedSvdScript(ScriptTester):
+class TestFedSvdScript(SlowScriptTester):
     """A step of its metrics is a round; the fixture is slow, options and help are not."""
 
     slug = "fedsvd"
@@ -89,17 +89,6 @@ class TestFedSvdScript(ScriptTester):
         (("--method", "magic"), "invalid choice: 'magic'"),
     )
     load_code = LOAD
-
-    @pytest.fixture(
-        scope="class",
-        params=[pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)],
-        ids=["1-process", "2-processes"],
-    )
-    @classmethod
-    def straight(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-        run = Run(tmp_path_factory.mktemp(f"{cls.slug}-{request.param}"), request.param)
-        cls.launch(run.folder, run.nproc)
-        return run
 
     def test_summary_and_metrics(self, straight: Run) -> None:
         summary = json.loads((straight.folder / "summary.json").read_text())

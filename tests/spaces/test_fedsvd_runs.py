@@ -15,6 +15,7 @@ from eigenhub.embedded.digits import as_rows, load_digits
 from eigenhub.embedded.vit import pretrained_vit_folder
 from eigenhub.federated import dirichlet, pair_lora_keys
 from eigenhub.federated.recipes import METHOD_NAMES, RECIPES
+from eigenhub.hub.space_sessions import Session
 from tests.spaces.checks import check_endpoints_are_described
 from tests.spaces.conftest import modules_of
 from tests.support.devices import require_package
@@ -340,15 +341,15 @@ def test_a_run_ends_for_the_page_that_stops_it(fedsvd):
     me, other = SimpleNamespace(session_hash="me"), SimpleNamespace(session_hash="other")
     run = page_run(fedsvd, me, 40)
     assert next(run)[0] == "Getting ready …" and next(run)[0] == "FedSVD begins with 3 clients."
-    fedsvd.sessions.Session.end(other)
+    Session.end(other)
     assert next(run)[0].startswith("Round 1 of 40: client")
-    fedsvd.sessions.Session.end(me)
+    Session.end(me)
     answer = next(run)
     assert answer[0] == "Stopped after round 2 of 40." and len(answer[-1]) == 1 and not answer[-1][0]["files"]
-    assert next(run, None) is None and not fedsvd.sessions.Session._going
+    assert next(run, None) is None and not Session._going
     early = page_run(fedsvd, me, 40)
     next(early)
-    fedsvd.sessions.Session.end(me)
+    Session.end(me)
     answer = next(early)
     assert answer[0] == "Stopped after round 0 of 40." and answer[-1] == gr.skip()
 
@@ -365,7 +366,7 @@ def test_the_pair_of_the_page(fedsvd):
     run = fedsvd.pair_tab.run(me, [], *values_of(fedsvd, 40))
     for _ in range(2):
         next(run)
-    fedsvd.sessions.Session.end(me)
+    Session.end(me)
     assert next(run)[0].startswith("Stopped after round 1 of 40") and next(run, None) is None
 
 

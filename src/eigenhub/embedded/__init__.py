@@ -10,6 +10,8 @@ Nothing is imported here, so that naming the package costs nothing; import from 
 - [`eigenhub.embedded.byte_llama`]: a small Llama over bytes, new or pretrained, and its text,
 - [`eigenhub.embedded.facts`]: a world of facts to recall, with exact counts of wrong answers, beside
   [`eigenhub.embedded.fact_model`] and [`eigenhub.embedded.fact_answers`],
+- [`eigenhub.embedded.shapes`]: images of one coloured shape each, with the factors that they were drawn from, beside
+  [`eigenhub.embedded.shape_factors`], which reads them back, and [`eigenhub.embedded.shape_generator`],
 - [`eigenhub.embedded.roberta`]: a small RoBERTa and its tokenizer, pretrained on given sentences,
 - [`eigenhub.embedded.sentences`]: labelled sentences from tables of a folder,
 - [`eigenhub.embedded.llama_sizes`]: Llama architectures to train from scratch, from bytes to a billion parameters,

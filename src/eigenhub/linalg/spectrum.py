@@ -20,13 +20,16 @@ from eigenhub.linalg.spectrum_chebyshev import (
 )
 from eigenhub.linalg.spectrum_lanczos import (
     Operator,
-    TraceEstimate,
     gram_operator,
     lanczos,
     lanczos_steps,
     largest_eigenvalue,
-    quadrature_nodes,
     rademacher,
+)
+from eigenhub.linalg.spectrum_quadrature import (
+    TraceEstimate,
+    quadrature_nodes,
+    radau_extension,
     stochastic_lanczos_quadrature,
 )
 
@@ -48,6 +51,7 @@ __all__ = [
     "lanczos_steps",
     "largest_eigenvalue",
     "quadrature_nodes",
+    "radau_extension",
     "rademacher",
     "stochastic_lanczos_quadrature",
 ]
@@ -56,7 +60,7 @@ EFFECTIVE_RANKS = ("entropy", "participation", "stable")
 
 # Rounding of a Gram matrix moves its small eigenvalues by about eps * trace. Where that is more than this share of
 # alpha, the matrix is not formed.
-GRAM_TOLERANCE = 1e-9
+GRAM_TOLERANCE = 1e-7
 
 
 def gram_eigenvalues(rows: Tensor, scale: float | Tensor = 1.0) -> Tensor:
@@ -101,12 +105,11 @@ def gram_log_determinant(rows: Tensor, alpha: float, scale: float | Tensor = 1.0
     n, d = x.shape[-2:]
     outer = max(0, n - d) * math.log(alpha)
     gram = x.mT @ x if n > d else x @ x.mT
-    divisor = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
-    gram = gram / divisor[..., None, None]
+    gram /= scale.to(x)[..., None, None] if isinstance(scale, Tensor) else scale
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    rounding = torch.finfo(torch.float64).eps * diagonal.sum(-1)
-    if (rounding > GRAM_TOLERANCE * alpha).any():
-        values = torch.linalg.svdvals(_reduced(x)).square() / divisor[..., None]
+    if (diagonal.sum(-1) > GRAM_TOLERANCE * alpha / torch.finfo(torch.float64).eps).any():
+        values = torch.linalg.svdvals(_reduced(x)).square()
+        values = values / (scale.to(x)[..., None] if isinstance(scale, Tensor) else scale)
         return (values + alpha).log().sum(-1) + outer
     diagonal.add_(alpha)  # a view: the Gram matrix itself
     factor = torch.linalg.cholesky_ex(gram).L

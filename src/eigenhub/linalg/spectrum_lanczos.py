@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stochastic Lanczos quadrature: tr f(A) from products with A only."""
+"""The Lanczos recurrence of several starting vectors at once, and the largest eigenvalue from it."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,19 +15,6 @@ BREAKDOWN = 1e-12
 BOUND_STEPS = 30
 # Share of a Ritz value that its residual may be for it to count as an eigenvalue.
 CONVERGED = 0.01
-CHECK_EVERY = 2
-
-
-class TraceEstimate(NamedTuple):
-    """A stochastic trace and what the choice of probes leaves open.
-
-    Args:
-        value (`Tensor` of shape `(...)`): mean over the probes.
-        standard_error (`Tensor` of shape `(...)`): of that mean; NaN for a single probe.
-    """
-
-    value: Tensor
-    standard_error: Tensor
 
 
 def gram_operator(rows: Tensor, scale: float | Tensor = 1.0, shift: float = 0.0) -> Operator:
@@ -104,83 +90,6 @@ def lanczos_steps(apply: Operator, start: Tensor, num_steps: int) -> Iterator[tu
         yield diagonal[..., : step + 1], off[..., : step + 1]
 
 
-def quadrature_nodes(diagonal: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
-    """Gauss nodes and weights `(..., s)` of the spectral measures of the starting vectors.
-
-    Args:
-        diagonal (`Tensor` of shape `(..., s)`): from [`lanczos`].
-        off (`Tensor` of shape `(..., s)`): from [`lanczos`].
-    """
-    nodes, vectors = torch.linalg.eigh(_tridiagonal(diagonal, off))
-    return nodes, vectors[..., 0, :].square()
-
-
-def stochastic_lanczos_quadrature(
-    apply: Operator,
-    probes: Tensor,
-    function: Callable[[Tensor], Tensor] = torch.log,
-    num_steps: int = 20,
-    floor: float | None = None,
-    tolerance: float = 0.0,
-) -> TraceEstimate:
-    r"""Estimate $\frac1n \operatorname{tr} f(A)$ of a symmetric matrix (Ubaru, Chen & Saad, 2017).
-
-    Each probe z gives $z^\top f(A) z / z^\top z \approx \sum_i w_i f(\theta_i)$ with the nodes of `num_steps` Lanczos
-    steps, exact for polynomials of degree below `2 num_steps`. All `n` vectors of an orthonormal basis as probes, with
-    `num_steps = n`, give the exact trace. Cost: `num_steps * p` products with the matrix.
-
-    Args:
-        apply (`Operator`): the matrix.
-        probes (`Tensor` of shape `(..., p, n)`): see [`rademacher`].
-        function (`Callable`, *optional*, defaults to `torch.log`): f, entry by entry.
-        num_steps (`int`, *optional*, defaults to 20): Lanczos steps; more than `n` are not taken.
-        floor (`float`, *optional*): known lower bound of the spectrum; rounding puts no node below it.
-        tolerance (`float`, *optional*, defaults to 0.0): stop before `num_steps` once two steps change no estimate by
-            more than this share of its standard error: more would not be seen beside the choice of the probes.
-
-    Raises:
-        ValueError: without a probe, without a step, or with a probe of zeros.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from eigenhub.linalg.spectrum import gram_operator, rademacher, stochastic_lanczos_quadrature
-    >>> rows = torch.randn(500, 60, dtype=torch.float64)
-    >>> apply = gram_operator(rows, shift=0.1)
-    >>> value, error = stochastic_lanczos_quadrature(apply, rademacher(rows, 20), floor=0.1)
-    ```
-    """
-    if num_steps < 1:
-        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}")
-    if probes.ndim < 2 or probes.shape[-2] < 1 or not probes.any(-1).all():
-        raise ValueError(f"`probes` must be one or more rows that are not zero, got shape {tuple(probes.shape)}")
-    before = None
-    for diagonal, off in lanczos_steps(apply, probes, min(num_steps, probes.shape[-1])):
-        step = diagonal.shape[-1]
-        if tolerance > 0 and step % CHECK_EVERY == 0:
-            found = _estimate(diagonal, off, function, floor)
-            if before is not None and _settled(before, found, tolerance):
-                return found
-            before = found
-    return _estimate(diagonal, off, function, floor)
-
-
-def _estimate(
-    diagonal: Tensor, off: Tensor, function: Callable[[Tensor], Tensor], floor: float | None
-) -> TraceEstimate:
-    nodes, weights = quadrature_nodes(diagonal, off)
-    values = (function(nodes if floor is None else nodes.clamp_min(floor)) * weights).sum(-1)  # [..., p]
-    count = values.shape[-1]
-    spread = values.std(-1, unbiased=True) if count > 1 else values.new_full(values.shape[:-1], float("nan"))
-    return TraceEstimate(values.mean(-1), spread / count**0.5)
-
-
-def _settled(before: TraceEstimate, now: TraceEstimate, tolerance: float) -> bool:
-    # NaN, the error of a single probe, never compares as small
-    return bool(((now.value - before.value).abs() <= tolerance * now.standard_error).all())
-
-
 def largest_eigenvalue(apply: Operator, start: Tensor, num_steps: int = BOUND_STEPS) -> Tensor:
     """An upper estimate of the largest eigenvalue, for Chebyshev polynomials explode just outside of their interval.
 
@@ -197,12 +106,18 @@ def largest_eigenvalue(apply: Operator, start: Tensor, num_steps: int = BOUND_ST
         `Tensor` of shape `(...)`.
     """
     diagonal, off = lanczos(apply, start, min(num_steps, start.shape[-1]))
-    ritz, vectors = torch.linalg.eigh(_tridiagonal(diagonal, off))
+    ritz, vectors = torch.linalg.eigh(tridiagonal(diagonal, off))
     top, norm = ritz[..., -1], off[..., -1]
     residual = norm * vectors[..., -1, -1].abs()
     return (top + torch.where(residual <= CONVERGED * top, residual, norm)).amax(-1)
 
 
-def _tridiagonal(diagonal: Tensor, off: Tensor) -> Tensor:
+def tridiagonal(diagonal: Tensor, off: Tensor) -> Tensor:
+    """The matrices `(..., s, s)` of a recurrence.
+
+    Args:
+        diagonal (`Tensor` of shape `(..., s)`): from [`lanczos`].
+        off (`Tensor` of shape `(..., s)`): from [`lanczos`]; the last one is beyond the matrix.
+    """
     beside = off[..., :-1]
     return torch.diag_embed(diagonal) + torch.diag_embed(beside, -1) + torch.diag_embed(beside, 1)

@@ -21,13 +21,29 @@ def token_statistics(logits: Tensor, ids: Tensor) -> tuple[float, float]:
     Returns:
         natural logarithm of the probability, and nats per token.
     """
-    log_probs = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-    chosen = log_probs.gather(-1, ids[:, None]).sum()
-    probabilities = log_probs.exp()
-    entropy = -(probabilities * log_probs).sum(-1)
-    if entropy.isnan().any():  # a token that cannot be has -inf, and 0 times that is NaN
-        entropy = torch.special.entr(probabilities).sum(-1)
-    return float(chosen), float(entropy.mean())
+    log_probs, entropies = each_token_statistics(logits, ids)
+    return float(log_probs.sum()), float(entropies.mean())
+
+
+def each_token_statistics(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Log-probabilities of tokens and entropies $\ln Z - \frac1Z\sum_v e^{l_v} l_v$ of their distributions.
+
+    Args:
+        logits (`Tensor` of shape `(..., vocabulary)`): that predict the tokens; half precision is computed in float32.
+        ids (`Tensor` of shape `(...)`): the tokens.
+
+    Returns:
+        two tensors of shape `(...)`, in nats.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    shifted = logits - logits.amax(-1, keepdim=True)
+    chosen = shifted.gather(-1, ids[..., None])[..., 0]
+    weights = shifted.exp()
+    total = weights.sum(-1)
+    entropies = total.log() - torch.linalg.vecdot(weights, shifted) / total
+    if entropies.isnan().any():  # a token that cannot be has -inf, and 0 times that is NaN
+        entropies = torch.special.entr(weights / total[..., None]).sum(-1)
+    return chosen - total.log(), entropies
 
 
 def length_normalized_entropy(log_probs: Sequence[float], lengths: Sequence[int]) -> float:

@@ -49,7 +49,7 @@ def get_convention(name: str) -> Convention:
     return CONVENTIONS[name]
 
 
-def centred(x: Tensor, convention: Convention, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def centred(x: Tensor, convention: Convention, mask: Tensor | None) -> tuple[Tensor, Tensor | int]:
     """Centred rows and the divisor of their Gram matrix.
 
     Args:
@@ -58,16 +58,16 @@ def centred(x: Tensor, convention: Convention, mask: Tensor | None) -> tuple[Ten
         mask (`Tensor` of shape `(..., K)`, *optional*): true for the rows that count; the others become zero.
 
     Returns:
-        `(..., K, d)` and the divisor, `(...)`.
+        `(..., K, d)` and the divisor: one number, or `(...)` where items differ in it.
     """
-    count = x.new_full(x.shape[:-2], x.shape[-2]) if mask is None else mask.sum(-1).to(x)
+    count = x.shape[-2] if mask is None else mask.sum(-1).to(x)
     if mask is not None:
         x = torch.where(mask[..., None], x, 0.0)
     if convention.centre == "features":
         rows = x - x.mean(-1, keepdim=True)
     else:
-        rows = x - x.sum(-2, keepdim=True) / count[..., None, None]
+        rows = x - x.sum(-2, keepdim=True) / (count[..., None, None] if isinstance(count, Tensor) else count)
         rows = rows if mask is None else torch.where(mask[..., None], rows, 0.0)
     if convention.divisor == "rows":
         return rows, count - 1
-    return rows, torch.full_like(count, x.shape[-1] - 1 if convention.divisor == "features" else 1)
+    return rows, x.shape[-1] - 1 if convention.divisor == "features" else 1

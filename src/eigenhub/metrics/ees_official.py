@@ -43,8 +43,9 @@ def ees_official(
     Kept as it is: each answer is standardised over its features, the coefficients are those of
     [`official_coefficients`], the sum starts at m = 1, and the power method stops as soon as a step is shorter than
     `tolerance`, after one or two; eigenvalues above 1 then make the polynomials explode. Its limit decreases near the
-    largest eigenvalue, where a logarithm increases: as a detector it points the wrong way. No score for use; see
-    [`ees`][eigenhub.metrics.ees] and [`eigenscore`][eigenhub.metrics.eigenscore].
+    largest eigenvalue, where a logarithm increases. As a detector of wrong answers it is at chance in our studies, with
+    `exact_trace` near the other scores. No score for use; see [`ees`][eigenhub.metrics.ees] and
+    [`eigenscore`][eigenhub.metrics.eigenscore].
 
     Args:
         x (`Tensor` of shape `(K, d)`): embeddings, one row per answer.

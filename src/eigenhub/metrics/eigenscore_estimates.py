@@ -21,7 +21,7 @@ from eigenhub.linalg.spectrum import (
 
 
 # Lanczos steps stop when they change the estimate by less than this share of its standard error.
-SETTLED = 0.1
+SETTLED = 0.3
 # Room above the estimated largest eigenvalue, outside of which Chebyshev polynomials explode.
 HEADROOM = 1.02
 
@@ -75,8 +75,9 @@ def estimated_log_determinant(rows: Tensor, alpha: float, probing: Probing, mask
         size = mask.sum(-1).to(rows)
     apply = gram_operator(side, shift=alpha)
     if probing.method == "slq":
+        trace = rows.square().sum((-2, -1)) / size + alpha
         mean = stochastic_lanczos_quadrature(
-            apply, probes, num_steps=probing.num_steps, floor=alpha, tolerance=SETTLED
+            apply, probes, num_steps=probing.num_steps, floor=alpha, tolerance=SETTLED, trace=trace
         ).value
     else:
         mean = _chebyshev_sum(apply, probes, alpha, probing.degree) / size

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from eigenhub.metrics.answer_statistics import length_normalized_entropy, lexical_similarity, mode_share
-from eigenhub.metrics.answers import Text, draw_answers, encode_answers, encode_prompts, special_tokens
+from eigenhub.metrics.answers import Text, encode_answers, encode_prompts, special_tokens
+from eigenhub.metrics.drawing import Reading, draw_and_read
 from eigenhub.metrics.eigenscore import eigenscore
 from eigenhub.metrics.embeddings import TOKENS
 from eigenhub.metrics.hallucination_score import HallucinationScore
@@ -21,9 +22,10 @@ from eigenhub.metrics.teacher_forcing import read_answers
 class HallucinationScorer:
     """EigenScore and its baselines for any `AutoModelForCausalLM`, PEFT-wrapped or not.
 
-    Answers are sampled first and then read once more in one teacher-forced pass: while it generates, a model never gives
-    a state to its last token, and would keep the states of all layers and steps. The pass pads on the right, so that no
-    state depends on the batch.
+    The prompts are computed once for all answers, the greedy answer is one more row among the samples, and the states
+    and probabilities of the answers are taken while they are generated; one more step gives the last token its state.
+    Where that cannot be - a cache of something else than keys and values, beams, an assistant, several processes - and
+    for answers that are given, finished answers are read in a pass of their own. Both ways give the same scores.
 
     Args:
         model (`nn.Module`): with `generate` and `output_hidden_states`; it is in eval mode while it works here.
@@ -39,7 +41,8 @@ class HallucinationScorer:
         top_k (`int`, *optional*, defaults to 10): of sampling.
         max_new_tokens (`int`, *optional*, defaults to 256): longest answer.
         batch_size (`int`, *optional*, defaults to 8): prompts at a time, each with all its answers.
-        greedy (`bool`, *optional*, defaults to `True`): also generate the most probable continuation.
+        greedy (`bool`, *optional*, defaults to `True`): also generate the most probable continuation; it changes which
+            numbers are drawn for the samples.
         seed (`int`, *optional*): of sampling; if given, the global generators are left as they were.
 
     Raises:
@@ -104,20 +107,21 @@ class HallucinationScorer:
             raise ValueError("`num_return_sequences` must not be given: it is the scorer's `num_samples`")
         check_sampling(options)
         ids = encode_prompts(self.tokenizer, prompts)
-        samples: list[list[list[int]]] = []
-        greedy: list[str | None] = []
+        settings = (self.special, self.num_samples, self.greedy, self.index, self.token)
         with evaluating(self.model), fixed_seed(self.seed, next(self.model.parameters()).device):
-            for start in range(0, len(ids), self.batch_size):
-                batch = ids[start : start + self.batch_size]
-                samples += draw_answers(self.model, batch, self.special, self.num_samples, **options)
-                greedy += self._greedy(batch, options)
+            drawn = [
+                draw_and_read(self.model, ids[start : start + self.batch_size], *settings, **options)
+                for start in range(0, len(ids), self.batch_size)
+            ]
+        samples = [answers for batch in drawn for answers in batch.answers]
+        greedy = [self._text(row) if row is not None else None for batch in drawn for row in batch.greedy]
         if all(len(set(map(tuple, answers))) == 1 for answers in samples):
             warnings.warn(
                 "all answers to every prompt are the same, so EigenScore says nothing: raise `temperature` or `top_k`",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return self._score(prompts, ids, samples, greedy)
+        return self._score(prompts, ids, samples, greedy, [batch.reading for batch in drawn])
 
     def score(
         self, prompts: Sequence[Text], samples: Sequence[Sequence[Text]], greedy: Sequence[str | None] | None = None
@@ -148,32 +152,34 @@ class HallucinationScorer:
         rows = [encode_answers(self.tokenizer, answers, self.special) for answers in samples]
         return self._score(prompts, ids, rows, texts)
 
-    def _greedy(self, prompts: list[list[int]], options: dict[str, Any]) -> list[str | None]:
-        if not self.greedy:
-            return [None] * len(prompts)
-        # values at which `generate` does not complain that they have no effect
-        plain = {**options, "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        answers = draw_answers(self.model, prompts, self.special, 1, **plain)
-        return [self._text(answer) for (answer,) in answers]
-
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def _score(
-        self, prompts: Sequence[Text], ids: list[list[int]], samples: list[list[list[int]]], greedy: list[str | None]
+        self,
+        prompts: Sequence[Text],
+        ids: list[list[int]],
+        samples: list[list[list[int]]],
+        greedy: list[str | None],
+        readings: Sequence[Reading | None] = (),
     ) -> list[HallucinationScore]:
         scores: list[HallucinationScore] = []
         with evaluating(self.model):
-            for start in range(0, len(ids), self.batch_size):
+            for number, start in enumerate(range(0, len(ids), self.batch_size)):
                 part = slice(start, start + self.batch_size)
-                scores += self._score_batch(prompts[part], ids[part], samples[part], greedy[part])
+                reading = readings[number] if readings else None
+                reading = reading or self._read(ids[part], samples[part])
+                scores += self._score_batch(prompts[part], samples[part], greedy[part], reading)
         return scores
 
-    def _score_batch(
-        self, prompts: Sequence[Text], ids: list[list[int]], samples: list[list[list[int]]], greedy: list[str | None]
-    ) -> list[HallucinationScore]:
+    def _read(self, ids: list[list[int]], samples: list[list[list[int]]]) -> Reading:
         pairs = [(prompt, answer) for prompt, answers in zip(ids, samples, strict=True) for answer in answers]
-        embeddings, statistics = read_answers(self.model, pairs, self.special.pad, self.index, self.token)
+        return read_answers(self.model, pairs, self.special.pad, self.index, self.token)
+
+    def _score_batch(
+        self, prompts: Sequence[Text], samples: list[list[list[int]]], greedy: list[str | None], reading: Reading
+    ) -> list[HallucinationScore]:
+        embeddings, statistics = reading
         counts = [len(answers) for answers in samples]
         mask = torch.arange(max(counts))[None] < torch.tensor(counts)[:, None]  # [b, K]
         x = embeddings.new_zeros(*mask.shape, embeddings.shape[-1])

@@ -37,13 +37,13 @@ def layer_index(model: nn.Module, layer: str | int) -> int:
 
 
 def forward_with_states(
-    model: nn.Module, inputs: dict[str, Tensor], index: int, selective: bool = True
+    model: nn.Module, inputs: dict[str, Any], index: int, selective: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Logits and the hidden states of one layer.
 
     Args:
         model (`nn.Module`): a causal language model.
-        inputs (`dict[str, Tensor]`): keyword arguments of its forward.
+        inputs (`dict[str, Any]`): keyword arguments of its forward; with `past_key_values` it goes on from there.
         index (`int`): see [`layer_index`].
         selective (`bool`, *optional*, defaults to `True`): ask for this layer only, so that no other is kept in memory; a
             model that does not know such a question takes it for "yes" and returns all.
@@ -52,20 +52,22 @@ def forward_with_states(
         logits `(b, t, vocabulary)` and states `(b, t, d)`.
     """
     asked: Any = [index] if selective else True
-    output = model(**inputs, output_hidden_states=asked, use_cache=False, return_dict=True)
+    goes_on = "past_key_values" in inputs
+    output = model(**inputs, output_hidden_states=asked, use_cache=goes_on, return_dict=True)
     states = output.hidden_states[index] if output.hidden_states else None
     if states is None:
         raise ValueError(f"`model` must give its hidden states, {type(model).__name__} gives none for layer {index}")
     return output.logits, states
 
 
-def takes_logits_to_keep(model: nn.Module) -> bool:
-    """Whether the model can leave out the logits of the first tokens.
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the forward of a model has a parameter of this name.
 
     Args:
         model (`nn.Module`): a transformers model, PEFT-wrapped or not.
+        name (`str`): for example `"logits_to_keep"`, by which logits of the first tokens are left out.
     """
-    return "logits_to_keep" in inspect.signature(base_model_of(model).forward).parameters
+    return name in inspect.signature(base_model_of(model).forward).parameters
 
 
 @contextmanager

@@ -179,6 +179,7 @@ def train_under_ddp():
     return train(DistributedDataParallel, dist.get_rank(), dist.get_world_size())
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     first, second = run_function(train_under_ddp, nproc=2)
     assert first == second

@@ -2,6 +2,7 @@
 """One process of `tests.support.distributed.run_function`: source file, function, result folder, keywords as JSON."""
 
 import json
+import os
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,3 +23,6 @@ try:
     (Path(folder) / f"{dist.get_rank()}.json").write_text(json.dumps(result))
 finally:
     dist.destroy_process_group()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)  # the end of the interpreter aborts where a thread of gloo outlives it

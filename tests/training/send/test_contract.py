@@ -8,15 +8,13 @@ from tests.training.send.cases import make_plain_trainer_with_callback, make_tra
 
 
 class TestSenDContract(CallbackTester):
-    variants = {"send": {}, "mlp": {"site": "mlp"}, "random update": {"mode": "random", "site": "update"}}
-    no_op = {"mode": "off"}
-    make = staticmethod(make_trainer)
-    state_of = staticmethod(state_of)
-    run = staticmethod(run)
-
-
-class TestEmaContract(CallbackTester):
-    variants = {"ema": {"mode": "ema", "ema_decay": 0.9}}
+    variants = {
+        "send": {},
+        "mlp": {"site": "mlp"},
+        "random update": {"mode": "random", "site": "update"},
+        "ema": {"mode": "ema", "ema_decay": 0.9},
+    }
+    slow_variants = ("random update",)
     no_op = {"mode": "off"}
     make = staticmethod(make_trainer)
     state_of = staticmethod(state_of)

@@ -153,6 +153,7 @@ def test_the_mask_follows_the_dtype(dtype):
     gate.set_dropped([1])
     found = layer(torch.ones(4, dtype=dtype))
     assert found.dtype == dtype and found[1] == 0 and found[0] != 0
+    assert layer.float()(torch.ones(4)).dtype == torch.float32  # and to another one, later
 
 
 def test_the_mask_follows_the_device():
@@ -163,6 +164,23 @@ def test_the_mask_follows_the_device():
     assert out.device.type == gate.mask.device.type == "meta"
 
 
+def test_a_model_that_is_spread_out_is_masked(tmp_path):
+    """The masked block lies on the disk and comes in for its forward pass."""
+    ARCHITECTURES["llama"]().save_pretrained(tmp_path)
+    parts = ("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.2", "model.norm", "lm_head")
+    places = {**dict.fromkeys(parts, "cpu"), "model.layers.1": "disk"}
+    spread, whole = (
+        AutoModelForCausalLM.from_pretrained(tmp_path, **options)
+        for options in ({"device_map": places, "offload_folder": tmp_path / "offload"}, {})
+    )
+    assert next(block_at(spread, -2).parameters()).is_meta
+    plain = logits(whole)
+    for model in (spread, whole):
+        gate_of(model, mask_in_eval=True).set_dropped(DROPPED)
+    assert torch.equal(logits(spread), logits(whole)) and not torch.equal(plain, logits(whole))
+
+
+@pytest.mark.slow
 def test_a_compiled_model_follows_the_mask():
     model = ARCHITECTURES["llama"]().train()
     gate = gate_of(model)

@@ -2,6 +2,8 @@
 """When masks act, what is tracked, what is saved, and what is refused."""
 
 import json
+import logging
+import warnings
 
 import pytest
 import torch
@@ -127,28 +129,58 @@ def test_a_new_trainer_takes_the_old_gate_off(tmp_path):
     assert len(block_at(model, -2)._forward_hooks) == 1 and not block_at(model, -2).mlp.down_proj._forward_pre_hooks
 
 
-def test_the_split_keeps_tracked_rows_out_of_training(tmp_path):
+def test_a_tracked_row_is_in_no_training_batch(tmp_path):
+    """What the collator is given while the model trains, and while it looks."""
+    given = {True: set(), False: set()}
+    stack = common_parts()["data_collator"]
+
+    def collate(batch):
+        given[trainer.model.training].update(tuple(row["input_ids"]) for row in batch)
+        return stack(batch)
+
+    parts = {"train_dataset": [{"input_ids": [4 + n, 5, 6, 7]} for n in range(40)], "data_collator": collate}
+    options = {"num_train_epochs": 2, "save_strategy": "no"}
     trainer = SenDTrainer(
-        model=make_model(), args=arguments(tmp_path), send_config={"track_fraction": 0.25}, **common_parts()
+        model=make_model(), args=arguments(tmp_path, **options), send_config={"track_fraction": 0.25}, **parts
     )
-    train, track = (
-        {tuple(row["input_ids"]) for row in part} for part in (trainer.train_dataset, trainer.track_dataset)
-    )
-    assert len(trainer.track_dataset) == 4 and len(trainer.train_dataset) == 12
-    everything = [tuple(row["input_ids"]) for row in rows()]
-    assert len(set(everything)) == len(train | track)
-    assert not train & track or len(set(everything)) < len(everything)
+    with pytest.warns(UserWarning, match="2 checkpoints"):
+        trainer.train()
+    assert (len(given[True]), len(given[False])) == (30, 10) and not given[True] & given[False]
+    assert {tuple(row["input_ids"]) for row in trainer.track_dataset} == given[False]
+
+
+def test_processes_that_choose_differently_are_stopped(monkeypatch):
+    def gather(found, own):
+        found[:] = [own, [*own[:-1], own[-1] + 1]]
+
+    for name, value in (
+        ("get_world_size", lambda: 2),
+        ("all_gather_object", gather),
+        ("is_initialized", lambda: True),
+    ):
+        monkeypatch.setattr(torch.distributed, name, value)
+    runtime = SenDRuntime(make_model(), SenDConfig(mode="random", window=2, refresh_every=1), [], None)
+    runtime.observe(None, 0)
+    with pytest.raises(RuntimeError, match=r"have chosen different indices: \[\[.*\], \[.*\]\]"):
+        runtime.observe(None, 1)
+    assert runtime.dropped == []
 
 
 # ---------------------------------------------------------------- files
-def test_a_saved_model_is_a_plain_one(tmp_path):
+def test_a_saved_model_is_a_plain_one(tmp_path, caplog, monkeypatch):
+    """It loads without a warning, be it one of Python or in the log, and to the bit."""
     trainer = make_trainer(tmp_path / "run", {}, save_strategy="no")
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
     entries = json.loads((tmp_path / "model" / "send_config.json").read_text())
     assert entries["dropped"] == trainer.send.dropped != [] and entries["rho"] == 0.2
     ids = torch.tensor([rows(1)[0]["input_ids"]])
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert caplog.messages == []
+    assert loaded.state_dict().keys() == make_model().state_dict().keys()
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, trainer.model.eval()(input_ids=ids).logits)
 

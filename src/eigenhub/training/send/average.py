@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -15,11 +16,21 @@ class WeightAverage:
     Args:
         model (`nn.Module`): after it was sharded.
         decay (`float`): weight of the average at each update.
+
+    Raises:
+        ValueError: parameters of which every process has a piece that cannot be put together again.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+        self.decay, self.model = decay, model
+        _reshard(model)  # only the shards are what the optimizer moves
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        for name, parameter in self.parameters.items():
+            if not parameter.numel() or hasattr(parameter, "_is_flat_param"):
+                raise ValueError(
+                    f"`model` must have its parameters whole or in shards of FSDP2 to be averaged; {name} is flattened or "
+                    "empty, as under FSDP1 and DeepSpeed ZeRO-3"
+                )
         self.values = {name: _wide(p) for name, p in self.parameters.items()}
 
     @torch.no_grad()
@@ -33,6 +44,7 @@ class WeightAverage:
     @torch.no_grad()
     def write(self) -> None:
         """Puts the average into the model."""
+        _reshard(self.model)
         for name, parameter in self.parameters.items():
             parameter.copy_(self.values[name].to(parameter.dtype))
 
@@ -44,6 +56,7 @@ class WeightAverage:
         try:
             yield
         finally:
+            _reshard(self.model)
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
                     parameter.copy_(kept[name])
@@ -71,8 +84,22 @@ def _wide(parameter: Tensor) -> Tensor:
     return copy.to(torch.promote_types(copy.dtype, torch.float32))
 
 
+def _reshard(model: nn.Module) -> None:
+    """FSDP2 keeps what it has gathered for an evaluation, and would go on with that instead of what is written."""
+    if not dist.is_available():
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _whole(value: Any) -> Tensor:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+    if not hasattr(value, "full_tensor"):
+        return value
+    whole = value.full_tensor()
+    return whole.wait() if hasattr(whole, "wait") else whole  # on a CPU no copy would wait for the others
 
 
 def _like(whole: Tensor, value: Any) -> Tensor:

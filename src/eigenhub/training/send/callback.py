@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sensitivity Dropout as a `Trainer` callback."""
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, default_data_collator
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from eigenhub.training.send.config import SenDConfig
+from eigenhub.training.send.renamed import restore_renamed
 from eigenhub.training.send.runtime import Collate, SenDRuntime, remove_send, runtime_of
 
 
@@ -66,9 +69,8 @@ class SenDCallback(TrainerCallback, ExportableState):
         runtime = runtime_of(kwargs["model"]) or self._attach(kwargs["model"])
         folder = None
         if state.global_step > 0:
-            folder = (
-                runtime.restore_from or Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            )
+            folder = runtime.restore_from or _resumed_folder(args, state)
+            restore_renamed(kwargs["model"], folder)
         runtime.begin(kwargs["model"], folder)
         # A checkpoint by steps on the last step of an epoch is written before the epoch ends, which the resumed run will
         # not see. The weights are still those of that moment.
@@ -91,9 +93,17 @@ class SenDCallback(TrainerCallback, ExportableState):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """A checkpoint by epochs."""
-        if self.config.track_strategy == "epoch":
+        """A checkpoint by epochs; one that was broken off is none."""
+        epoch = state.epoch or 0.0
+        broken_off = control.should_training_stop and epoch != int(epoch)
+        if self.config.track_strategy == "epoch" and not broken_off:
             self._checkpoint(self._runtime(kwargs["model"]), state, control, kwargs["model"])
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The losses around a choice of indices."""
+        loss = (kwargs.get("logs") or {}).get("loss")
+        if loss is not None:
+            self._runtime(kwargs["model"]).note_loss(loss, state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Writes the state beside the weights, unless the trainer has done so."""
@@ -105,8 +115,12 @@ class SenDCallback(TrainerCallback, ExportableState):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """In mode `"ema"` the average becomes the model."""
-        average = self._runtime(kwargs["model"]).average
+        """State follows the weights if the best ones were loaded; in mode `"ema"` the average becomes the model."""
+        runtime = self._runtime(kwargs["model"])
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            restore_renamed(kwargs["model"], Path(state.best_model_checkpoint))
+            runtime.load(state.best_model_checkpoint)
+        average = runtime.average
         if average is not None:
             average.write()
 
@@ -124,10 +138,10 @@ class SenDCallback(TrainerCallback, ExportableState):
     def _checkpoint(
         self, runtime: SenDRuntime, state: TrainerState, control: TrainerControl, model: nn.Module
     ) -> None:
-        logs = runtime.observe(model, state.global_step)
+        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+        logs = runtime.observe(model, state.global_step, loss)
         state.log_history.append({**logs, "epoch": state.epoch, "step": state.global_step})
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        if runtime.should_stop(model, losses[-1] if losses else None):
+        if runtime.should_stop(model, loss):
             control.should_training_stop = True
 
     def _warn_if_too_short(self, runtime: SenDRuntime, state: TrainerState) -> None:
@@ -142,3 +156,17 @@ class SenDCallback(TrainerCallback, ExportableState):
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _resumed_folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the run goes on from, as far as a callback can know; never the checkpoint of another run."""
+    folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    kept = folder / TRAINER_STATE_NAME
+    if kept.is_file():
+        theirs = TrainerState.load_from_json(str(kept)).log_history
+        if json.dumps(theirs) != json.dumps(state.log_history):  # as texts: NaN is not equal to itself
+            raise ValueError(
+                f"`output_dir` must hold the checkpoint that the run goes on from, {folder} is of another run: use "
+                "`SenDTrainer`, which takes a checkpoint from anywhere"
+            )
+    return folder

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,14 +126,16 @@ class SenDConfig:
         return asdict(self)
 
     def save(self, folder: str | Path, **more: Any) -> None:
-        """Writes `send_config.json`.
+        """Writes `send_config.json`, whole or not at all.
 
         Args:
             folder (`str` or `Path`): of a model or checkpoint.
             more (`Any`): entries beside the settings, such as the indices that are dropped.
         """
         text = json.dumps({**self.to_dict(), **more}, indent=2, sort_keys=True)
-        (Path(folder) / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+        unfinished = Path(folder) / f"{CONFIG_NAME}.tmp"
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, Path(folder) / CONFIG_NAME)
 
     @classmethod
     def load(cls, folder: str | Path) -> "SenDConfig":

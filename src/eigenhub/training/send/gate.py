@@ -133,6 +133,7 @@ class ActivationGate:
         return hidden * self._on(hidden).to(hidden.dtype)
 
     def _on(self, hidden: Tensor) -> Tensor:
-        if self.mask.device != hidden.device:  # the model has moved
-            self.mask = self.mask.to(hidden.device)
-        return self.mask
+        mask = self.mask
+        if mask.device != hidden.device:  # the model has moved
+            mask = self.mask = mask.to(hidden.device)
+        return mask

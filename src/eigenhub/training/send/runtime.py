@@ -125,12 +125,13 @@ class SenDRuntime:
             self.load(folder)
         self.restore_from = None
 
-    def observe(self, model: nn.Module, step: int) -> dict[str, float]:
+    def observe(self, model: nn.Module, step: int, loss: float | None = None) -> dict[str, float]:
         """At a checkpoint: look, and choose anew if it is time.
 
         Args:
             model (`nn.Module`): the model, not its wrapper.
             step (`int`): optimizer steps so far.
+            loss (`float`, *optional*): the last one, kept beside what is chosen.
 
         Returns:
             `dict`: numbers for the log.
@@ -140,18 +141,35 @@ class SenDRuntime:
         logs: dict[str, float] = {"send/checkpoint": self.checkpoints}
         due = self.checkpoints >= self.config.window and self.checkpoints % self.config.refresh_every == 0
         if self.gate is not None and self.config.masks and due and sound:
-            logs |= self._refresh(self.gate, step)
+            logs |= self._refresh(self.gate, step, loss)
         return logs
+
+    def note_loss(self, loss: float, step: int) -> None:
+        """Keeps the losses before and after indices were chosen: dropping one that carries much makes it jump.
+
+        Args:
+            loss (`float`): of training.
+            step (`int`): optimizer steps so far.
+        """
+        if not self.refreshes:
+            return
+        last = self.refreshes[-1]
+        if step <= last["step"]:
+            last["loss_before"] = loss
+        elif last["loss_after"] is None:
+            last["loss_after"] = loss
 
     def _look(self, model: nn.Module) -> bool:
         with self.gate.suspended() if self.gate is not None else nullcontext(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)  # a collator that draws gives the same inputs every time
+            # a collator that draws gives the same inputs every time; not `torch.manual_seed`, which would set the
+            # generators of the devices too, and training goes on with those
+            torch.default_generator.manual_seed(self.config.seed)
             found = tracked_embeddings(
                 model, self.tracked_module, self.rows, self.collate, self.config.track_batch_size, self.tracks_mlp
             )
         return self.tracker.add(found)
 
-    def _refresh(self, gate: ActivationGate, step: int) -> dict[str, float]:
+    def _refresh(self, gate: ActivationGate, step: int, loss: float | None) -> dict[str, float]:
         """New indices instead of the old ones, never beside them."""
         if self.config.mode == "random":
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.checkpoints)
@@ -166,7 +184,8 @@ class SenDRuntime:
         before = set(self.dropped)
         gate.set_dropped(chosen)
         common = len(before & set(self.dropped))
-        self.refreshes.append({"checkpoint": self.checkpoints, "step": step, "dropped": self.dropped})
+        entry = {"checkpoint": self.checkpoints, "step": step, "dropped": self.dropped}
+        self.refreshes.append({**entry, "loss_before": loss, "loss_after": None})
         return {"send/num_dropped": len(self.dropped), "send/kept_from_before": common}
 
     def should_stop(self, model: nn.Module, loss: float | None) -> bool:

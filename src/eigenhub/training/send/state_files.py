@@ -2,6 +2,7 @@
 """State of SenD beside the weights of a checkpoint: tensors, and settings that people can read."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ FREE_ON_RESUME = ("track_batch_size", "stop_loss", "stop_score")
 
 
 def write_state(folder: str | Path, config: SenDConfig, tensors: Mapping[str, Tensor], **more: Any) -> None:
-    """Writes both files.
+    """Writes both files, each whole or not at all.
 
     Args:
         folder (`str` or `Path`): made if it is not there.
@@ -27,7 +28,9 @@ def write_state(folder: str | Path, config: SenDConfig, tensors: Mapping[str, Te
         more (`Any`): JSON entries beside the settings.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), Path(folder) / STATE_NAME)
+    unfinished = Path(folder) / f"{STATE_NAME}.tmp"
+    save_file(dict(tensors), unfinished)
+    os.replace(unfinished, Path(folder) / STATE_NAME)
     config.save(folder, **more)
 
 

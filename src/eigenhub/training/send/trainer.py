@@ -78,9 +78,10 @@ class SenDTrainerMixin:
         self.send.save(output_dir or trainer.args.output_dir, write=trainer.args.should_save)
         super().save_model(output_dir, _internal_call)  # type: ignore[misc]
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-        self.send.restore_from = Path(resume_from_checkpoint)
+    # not `_load_from_checkpoint`, which is not called where an engine loads the weights by itself
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        self.send.restore_from = None if checkpoint is None else Path(checkpoint)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As in `Trainer`; in mode `"ema"` with the averaged weights."""

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an answer is one of the right ones, by the rule that a visitor chose."""
+
+import re
+import string
+from collections.abc import Sequence
+
+from checks import check_choice
+from names import JUDGES
+
+from eigenhub.training.gsm8k import final_answer, is_correct
+
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+def is_right(judge: str, answer: str, references: Sequence[str]) -> bool:
+    """
+    Whether an answer is right.
+
+    Args:
+        judge (`str`): key of `JUDGES`; the first two look at the first line, but for case, punctuation and articles.
+        answer (`str`): of the model.
+        references (`Sequence[str]`): right answers.
+    """
+    check_choice("rule", judge, JUDGES)
+    if judge == "number":
+        return any(is_correct(answer, reference) for reference in references)
+    given, right = plain(answer), [plain(reference) for reference in references]
+    if judge == "exact":
+        return given in right
+    return any(f" {reference} " in f" {given} " for reference in right if reference)
+
+
+def check_references(judge: str, references: Sequence[Sequence[str]]) -> None:
+    """
+    Raise `ValueError` for a right answer that the rule can do nothing with.
+
+    Args:
+        judge (`str`): key of `JUDGES`.
+        references (`Sequence[Sequence[str]]`): right answers of each prompt.
+    """
+    for number, texts in enumerate(references, 1):
+        for text in texts:
+            if (final_answer(text) is None) if judge == "number" else not plain(text):
+                raise ValueError(
+                    f"the right answer {text!r} of prompt {number} holds no {'number' if judge == 'number' else 'word'}"
+                )
+
+
+def plain(text: str) -> str:
+    """
+    The first line in lower case, without punctuation, articles and double spaces.
+
+    Args:
+        text (`str`): an answer.
+    """
+    first = text.strip().split("\n")[0].lower()
+    letters = "".join(" " if letter in string.punctuation else letter for letter in first)
+    return " ".join(_ARTICLES.sub(" ", letters).split())
