@@ -15,12 +15,11 @@ from calibration import (
 from figures import histogram_figure, roc_figure, spectra_figure, spectrum_figure
 from matrices import checked_matrix, read_matrix, scores_of
 from run_figures import dropped_figure, flips_figure, shares_figure, study_figure
+from running import train_pair
 from scoring import require_prompt, score_prompts
 from study import read_study
 from verdicts import checked_calibration, judged
 from world import example
-
-from runs import train_pair
 
 
 __all__ = [

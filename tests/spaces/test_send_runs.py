@@ -55,7 +55,7 @@ def pairs(send, home):
     """All reports of a finished pair."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EIGENHUB_HOME", str(home))
-        return list(send.runs.train_pair(settings(send)))
+        return list(send.running.train_pair(settings(send)))
 
 
 # ---------------------------------------------------------------- settings
@@ -149,7 +149,7 @@ def test_runs_side_by_side_do_not_mix(send, mode):
 
     def two_epochs(seed):
         torch.manual_seed(seed)
-        run = send.runs.Run(chosen, mode)
+        run = send.running.Run(chosen, mode)
         for _ in range(2):
             run.next_epoch()
         return without_times(run.record)
@@ -162,7 +162,7 @@ def test_runs_side_by_side_do_not_mix(send, mode):
 def test_averaged_weights_are_asked(send, monkeypatch):
     updates = []
     monkeypatch.setattr(WeightAverage, "update", lambda self, old=WeightAverage.update: (updates.append(1), old(self)))
-    run = send.runs.Run(settings(send, mode="ema"), "ema")
+    run = send.running.Run(settings(send, mode="ema"), "ema")
     weights = next(run.model.parameters()).clone()
     run.next_epoch()
     assert len(updates) == run.steps > 0
@@ -176,7 +176,7 @@ def test_averaged_weights_are_asked(send, monkeypatch):
 
 @pytest.mark.slow
 def test_a_mask_in_evaluation(send):
-    off, on = (send.runs.Run(settings(send, mask_in_eval=flag, rho=0.6), "send") for flag in (False, True))
+    off, on = (send.running.Run(settings(send, mask_in_eval=flag, rho=0.6), "send") for flag in (False, True))
     for run in (off, on):
         for _ in range(3):
             run.next_epoch()
@@ -188,7 +188,7 @@ def test_few_indices_are_refused_by_the_library(send):
     with pytest.raises(gr.Error, match="This run cannot be made: `rho` must drop an index or more"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(send.settings, "RHOS", (0.0, 0.6))
-            send.runs.Run(settings(send, rho=0.01), "send")
+            send.running.Run(settings(send, rho=0.01), "send")
 
 
 # ---------------------------------------------------------------- words and figures
