@@ -119,7 +119,9 @@ class ScriptTester:
         finished = run_script(cls.path(), *cls.run_arguments(folder), *more, nproc=nproc, folder=folder)
         return finished.stdout + finished.stderr
 
-    @pytest.fixture(scope="class", params=[1, 2], ids=["1-process", "2-processes"])
+    @pytest.fixture(
+        scope="class", params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["1-process", "2-processes"]
+    )
     @classmethod
     def straight(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
         return cls.uninterrupted(request.param, tmp_path_factory)
