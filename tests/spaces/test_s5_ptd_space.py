@@ -3,6 +3,7 @@
 
 import re
 
+import pytest
 from gradio_client import handle_file
 from PIL import Image
 from playwright.sync_api import expect
@@ -41,6 +42,10 @@ class TestS5Space(SpaceTester):
             ApiCall("/generate", ("ab", 20, 0.0, WRITER), is_text_at_constant_memory),
             ApiCall("/classify", (picture, 0.5, "low", CLASSIFIER), are_probabilities),
         )
+
+    @pytest.mark.slow
+    def test_api_answers(self, space, tmp_path):
+        super().test_api_answers(space, tmp_path)
 
     def browse(self, page):
         verdict = page.locator("#noise-verdict")

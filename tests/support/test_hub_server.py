@@ -43,6 +43,7 @@ def test_repositories_cards_and_revisions(hub_server, tmp_path):
     assert run_client(CLIENTS / "repositories.py", hub_server, tmp_path).result == "done"
 
 
+@pytest.mark.slow
 def test_trainer(hub_server, tmp_path):
     loss = run_client(CLIENTS / "training.py", hub_server, tmp_path / "author").result
     assert load_twice("training_load.py", hub_server, tmp_path / "reader") == pytest.approx(loss, rel=1e-5)
