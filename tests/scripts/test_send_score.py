@@ -10,15 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eigenhub.embedded.fact_model import fact_config
-from eigenhub.embedded.fact_tokenizer import fact_tokenizer
 from eigenhub.metrics import HallucinationScorer
 from tests.common.script_tester import HEAVY
 from tests.scripts.loading import load_script
+from tests.scripts.tiny_neox import save_tiny_neox
 from tests.support.distributed import cpu_environment
 from tests.support.kills import kill_after
 from tests.support.processes import ROOT, child_environment, run_python
@@ -38,14 +36,7 @@ def script() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An untrained model of the words of the facts."""
-    tokenizer = fact_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        neox = GPTNeoXForCausalLM(fact_config(tokenizer, hidden_size=8, num_layers=2))
-    folder = tmp_path_factory.mktemp("tiny-neox")
-    neox.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return save_tiny_neox(tmp_path_factory.mktemp("tiny-neox"), hidden_size=8, num_layers=2)
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eigenhub.embedded.fact_answers import answer_questions, count_verdicts, verdicts
-from eigenhub.embedded.fact_model import fact_config
 from eigenhub.embedded.fact_tokenizer import fact_tokenizer
 from eigenhub.training.send import SenDConfig, config
 from tests.common.script_tester import Run, SlowScriptTester
 from tests.scripts.loading import load_script
+from tests.scripts.tiny_neox import save_tiny_neox
 from tests.support.processes import ROOT
 
 
@@ -55,14 +55,7 @@ def script() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An untrained model of the words of the facts, with three blocks of width 16."""
-    tokenizer = fact_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = GPTNeoXForCausalLM(fact_config(tokenizer, hidden_size=16, num_layers=3))
-    folder = tmp_path_factory.mktemp("tiny-neox")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return save_tiny_neox(tmp_path_factory.mktemp("tiny-neox"), hidden_size=16, num_layers=3)
 
 
 class TestSenDScript(SlowScriptTester):
