@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt2_options import (
@@ -41,7 +40,6 @@ from bt2_options import (
 )
 
 from eigenhub.training.arguments import as_command, parse_with_config
-from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.options import PLUMBING, as_settings, fixed_settings, make_parser
 
 
@@ -122,7 +120,7 @@ def main(argv: list[str] | None = None) -> tuple[Run, dict]:
         create_repo(args.hub_model_id)
     run = prepare(args, accelerator)
     set_seed(args.seed, device_specific=True)  # dropout masks differ from process to process
-    last_row = train(run, first_step=resume(run))
+    last_row = train(run, first_step=run.checkpoints.resume(args.resume))
     summary = summarise(run, last_row, time.perf_counter() - started)
     save(run, summary)
     accelerator.free_memory()
@@ -195,16 +193,6 @@ def make_loader(args: argparse.Namespace, accelerator: "Accelerator", rows: "Tra
         return loader
     options = {"num_workers": args.workers, "pin_memory": accelerator.device.type == "cuda", "drop_last": True}
     return DataLoader(rows, loader.batch_size, sampler=loader.sampler, generator=loader.generator, **options)
-
-
-def resume(run: Run) -> int:
-    """Restores the asked-for checkpoint, if any; returns the number of steps done."""
-    newest = latest_checkpoint(run.checkpoints.folder) if run.args.resume == "auto" else run.args.resume
-    if newest is None:
-        return 0
-    step = run.checkpoints.restore(Path(newest))
-    run.accelerator.print(f"resumed after step {step} from {newest}")
-    return step
 
 
 def train(run: Run, first_step: int) -> dict:

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> tuple["LanguageRun", dict]:
     from accelerate.utils import set_seed
     from lm_report import subspace_figures, summarise, watch_subspaces
 
-    from eigenhub.training.language_run import resume_run, train_run
+    from eigenhub.training.language_run import train_run
     from eigenhub.training.publish import create_repo
     from eigenhub.training.setup import make_accelerator
 
@@ -111,7 +111,9 @@ def main(argv: list[str] | None = None) -> tuple["LanguageRun", dict]:
         create_repo(args.hub_model_id)
     set_seed(args.seed)
     run = prepare(args, accelerator)
-    last_row = train_run(run, resume_run(run), args.optimizer, current_rates, watch_subspaces, subspace_figures)
+    last_row = train_run(
+        run, run.checkpoints.resume(run.args.resume), args.optimizer, current_rates, watch_subspaces, subspace_figures
+    )
     summary = {**summarise(run, last_row), **run.data.accuracy(run.unwrapped), "settings": as_settings(args)}
     save(run, summary)
     accelerator.end_training()

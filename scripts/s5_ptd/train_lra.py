@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING
 from lra_options import add_model_options, add_reading_options, add_task_options, check_lra, ignored_options
 
 from eigenhub.training.arguments import as_command, parse_with_config
-from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.options import (
     PLUMBING,
     add_optimisation_options,
@@ -118,7 +117,7 @@ def main(argv: list[str] | None = None) -> tuple[Run, dict]:
     set_seed(args.seed)
     run = prepare(args, accelerator, data)
     set_seed(args.seed, device_specific=True)  # dropout masks differ from process to process
-    first_step = resume(run)
+    first_step = run.checkpoints.resume(args.resume)
     best = BestWeights(args.output_dir / "best", first_step) if keeps_best(run) else None
     accelerator.wait_for_everyone()  # nothing is read there before it has been tidied up
     last_row = train(run, first_step, best)
@@ -155,16 +154,6 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator", data: "TaskDat
     folder = args.output_dir / "checkpoints"
     checkpoints = Checkpoints(accelerator, folder, fixed_settings(args), args.keep_checkpoints)
     return Run(args, accelerator, data, model, optimizer, scheduler, loader, max_steps, checkpoints)
-
-
-def resume(run: Run) -> int:
-    """Restores the asked-for checkpoint, if any; returns the number of steps done."""
-    newest = latest_checkpoint(run.checkpoints.folder) if run.args.resume == "auto" else run.args.resume
-    if newest is None:
-        return 0
-    step = run.checkpoints.restore(Path(newest))
-    run.accelerator.print(f"resumed after step {step} from {newest}")
-    return step
 
 
 def keeps_best(run: Run) -> bool:

@@ -29,7 +29,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from eigenhub.training.arguments import as_command, parse_with_config
-from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.options import (
     EMBEDDED,
     FLAG,
@@ -167,7 +166,7 @@ def main(argv: list[str] | None = None) -> tuple[Run, dict]:
         task = (Digits if args.task == "digits" else CausalLM)(args)
     run = prepare(args, accelerator, task)
     set_seed(args.seed, device_specific=True)  # dropout masks differ from process to process
-    last_row = train(run, first_step=resume(run))
+    last_row = train(run, first_step=run.checkpoints.resume(args.resume))
     summary = {
         "task": args.task,
         "method": args.method,
@@ -225,16 +224,6 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator", task: "Digits 
         left_out=frozen_base if args.method != "pissa" else (),
     )
     return Run(args, accelerator, task, model, optimizer, scheduler, loader, max_steps, trainable, checkpoints)
-
-
-def resume(run: Run) -> int:
-    """Restores the asked-for checkpoint, if any; returns the number of steps done."""
-    newest = latest_checkpoint(run.checkpoints.folder) if run.args.resume == "auto" else run.args.resume
-    if newest is None:
-        return 0
-    step = run.checkpoints.restore(Path(newest))
-    run.accelerator.print(f"resumed after step {step} from {newest}")
-    return step
 
 
 def train(run: Run, first_step: int) -> dict:

@@ -49,6 +49,18 @@ def test_restored_run_continues_to_the_bit(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(straight.model.parameters(), resumed.model.parameters(), strict=True))
 
 
+def test_resuming_from_the_newest_a_named_or_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    setup = Setup(tmp_path)
+    assert setup.checkpoints.resume("auto") == setup.checkpoints.resume(None) == 0
+    older, newer = setup.checkpoints.save(1), setup.checkpoints.save(2)
+    assert capsys.readouterr().out == ""
+    assert setup.checkpoints.resume("auto") == 2 and setup.checkpoints.resume(str(older)) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"resumed after step 2 from {newer}",
+        f"resumed after step 1 from {older}",
+    ]
+
+
 def test_left_out_parameters_are_not_in_the_file_and_stay_as_they_are(tmp_path: Path) -> None:
     path = Setup(tmp_path).checkpoints.save(1)
     with safe_open(path / "model.safetensors", "pt") as file:

@@ -9,7 +9,14 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from eigenhub.training.checkpoint_files import check_settings, checkpoint_name, read_manifest, rotate, write_manifest
+from eigenhub.training.checkpoint_files import (
+    check_settings,
+    checkpoint_name,
+    latest_checkpoint,
+    read_manifest,
+    rotate,
+    write_manifest,
+)
 from eigenhub.training.setup import is_deepspeed, is_sharded
 
 
@@ -78,6 +85,19 @@ class Checkpoints:
         if is_deepspeed(self.accelerator):
             _partition_again(self.accelerator.deepspeed_engine_wrapped.engine.optimizer)
         return manifest["step"]
+
+    def resume(self, asked: str | Path | None) -> int:
+        """Restores a checkpoint if there is one to restore, and says so; returns the number of steps done.
+
+        Args:
+            asked (`str`, *optional*): a checkpoint, or `"auto"` for the newest one in the folder.
+        """
+        newest = latest_checkpoint(self.folder) if asked == "auto" else asked
+        if newest is None:
+            return 0
+        step = self.restore(Path(newest))
+        self.accelerator.print(f"resumed after step {step} from {newest}")
+        return step
 
     def _drop_left_out(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         for state in weights:  # empty where FSDP or DeepSpeed has already written its own

@@ -23,7 +23,6 @@ from transformers import PreTrainedTokenizerBase
 
 from eigenhub.training.accumulation import check_loss_kwargs, optimizer_step
 from eigenhub.training.checkpoint import Checkpoints
-from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.language_data import LanguageData
 from eigenhub.training.metrics_log import MetricsLog
 from eigenhub.training.options import fixed_settings
@@ -119,20 +118,6 @@ def num_steps(args: argparse.Namespace, data: LanguageData) -> int:
         data (`LanguageData`): tells the length of an epoch.
     """
     return args.max_steps or math.ceil(args.epochs * data.steps_per_epoch)
-
-
-def resume_run(run: LanguageRun) -> int:
-    """Restores the asked-for checkpoint, if any; returns the number of steps done.
-
-    Args:
-        run (`LanguageRun`): not started yet.
-    """
-    newest = latest_checkpoint(run.checkpoints.folder) if run.args.resume == "auto" else run.args.resume
-    if newest is None:
-        return 0
-    step = run.checkpoints.restore(Path(newest))
-    run.accelerator.print(f"resumed after step {step} from {newest}")
-    return step
 
 
 def train_run(
