@@ -21,6 +21,8 @@ _EXPORTS = {
     "SenDTrainer": "eigenhub.training.send",
     "SorsaConfig": "eigenhub.tuners.sorsa",
     "SorsaModel": "eigenhub.tuners.sorsa",
+    "StyleGAN2Generator": "eigenhub.models.stylegan2",
+    "apply_householder_projector": "eigenhub.nn",
     "get_method": "eigenhub.methods",
     "load_sentence_transformer": "eigenhub.models.bt2",
 }
@@ -35,7 +37,9 @@ __all__ = [
     "SenDTrainer",
     "SorsaConfig",
     "SorsaModel",
+    "StyleGAN2Generator",
     "__version__",
+    "apply_householder_projector",
     "get_method",
     "load_sentence_transformer",
 ]
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from eigenhub.methods import METHODS, Method, get_method
     from eigenhub.metrics import HallucinationScorer
     from eigenhub.models.bt2 import CompatibleIndex, load_sentence_transformer
+    from eigenhub.models.stylegan2 import StyleGAN2Generator
+    from eigenhub.nn import apply_householder_projector
     from eigenhub.training.send import SenDTrainer
     from eigenhub.tuners.sorsa import SorsaConfig, SorsaModel
 

@@ -107,7 +107,8 @@ def test_the_effect_is_that_of_both_signs():
 
 
 def test_a_dead_direction_stops_at_the_limit():
-    found = effect_matrix(moved, 2, lambda images: images, change=0.2, limit=4.0)
+    with pytest.warns(UserWarning, match="directions 0 do not reach `change` = 0.2 within `limit` = 4"):
+        found = effect_matrix(moved, 2, lambda images: images, change=0.2, limit=4.0)
     assert found.steps[0] == 4.0 and found.changes[0] < 0.05
     assert found.changes[1] == pytest.approx(0.2, rel=0.011)
 

@@ -63,7 +63,7 @@ def householder_product(vectors: Tensor, r: int | None = None, side: str = "cols
     r = _checked_size(vectors, r, side)
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     frame = torch.eye(vectors.shape[-2], r, dtype=vectors.dtype, device=vectors.device)
-    blocks = vectors.split(BLOCK, dim=-1) if vectors.shape[-1] else ()
+    blocks = _blocks(vectors)
     rows = side == "rows"  # these are the first columns of Q transposed
     for index, block in enumerate(blocks if rows else reversed(blocks)):
         frame = _reflect(_unit_scale(block), frame, r if index == 0 else None, transposed=rows)
@@ -98,7 +98,7 @@ def householder_frame(lower: Tensor, signs: Tensor | None = None) -> Tensor:
     lower = lower.to(torch.promote_types(lower.dtype, torch.float32))
     frame = torch.eye(d, r, dtype=lower.dtype, device=lower.device)
     vectors = lower.tril(-1) + frame
-    for index, block in enumerate(reversed(vectors.split(BLOCK, dim=-1))):
+    for index, block in enumerate(reversed(_blocks(vectors))):
         frame = _reflect(block, frame, r if index == 0 else None)
     return frame if signs is None else frame * signs[..., None, :].to(frame.dtype)
 
@@ -175,6 +175,14 @@ def _checked_size(vectors: Tensor, r: int | None, side: str) -> int:
 def _check_thin(matrix: Tensor, name: str) -> None:
     if matrix.ndim < 2 or not 1 <= matrix.shape[-1] <= matrix.shape[-2]:
         raise ValueError(f"`{name}` must have shape (..., d, r) with 1 <= r <= d, got {tuple(matrix.shape)}")
+
+
+def _blocks(vectors: Tensor) -> tuple[Tensor, ...]:
+    """Groups of columns. One alone stays as it is: to split is to copy in the backward pass."""
+    k = vectors.shape[-1]
+    if k > BLOCK:
+        return vectors.split(BLOCK, dim=-1)
+    return (vectors,) if k else ()
 
 
 def _unit_scale(block: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether editing directions change one factor each: effects at equal visible change, DCI, correlation with attributes."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -104,7 +105,8 @@ def effect_matrix(
         tolerance (`float`, *optional*, defaults to 0.01): relative accuracy of the change.
 
     Returns:
-        [`Effects`]; its matrix is what [`dci`] takes.
+        [`Effects`]; its matrix is what [`dci`] takes. A direction that does not reach the change within the limit, because the
+        images saturate or because it is dead, is warned of.
     """
     for name, value in (("count", count), ("change", change), ("limit", limit), ("tolerance", tolerance)):
         if not value > 0:
@@ -118,6 +120,13 @@ def effect_matrix(
         rows.append((sides[0] + sides[1]) / 2)
         steps.append(step)
         changes.append(reached)
+    short = [k for k, reached in enumerate(changes) if reached < change * (1 - tolerance)]
+    if short:
+        warnings.warn(
+            f"directions {', '.join(map(str, short))} do not reach `change` = {change:g} within `limit` = {limit:g}: their effects "
+            "are those of a smaller change, see `changes`",
+            stacklevel=2,
+        )
     return Effects(torch.stack(rows), *(torch.tensor(values, dtype=torch.float64) for values in (steps, changes)))
 
 

@@ -18,13 +18,12 @@ EMBEDDED = "embedded"
 #: Say where a run goes, not what comes out of it.
 PLUMBING = frozenset(
     """output_dir config resume checkpoint_every keep_checkpoints logging_steps report_to push_to_hub hub_model_id
-    export_lora""".split()
+    export_lora license workers grid inception_weights""".split()
 )
 # What may change between a run and its continuation; a longer `max_steps` stretches the schedule from there on.
-_FREE_ON_RESUME = frozenset(
-    """output_dir config resume checkpoint_every keep_checkpoints logging_steps report_to push_to_hub hub_model_id
-    export_lora max_steps epochs eval_gsm8k eval_dataset eval_config eval_split eval_samples eval_batch_size max_new_tokens
-    eval_every eval_tokens command""".split()
+_FREE_ON_RESUME = PLUMBING | frozenset(
+    """max_steps epochs eval_gsm8k eval_dataset eval_config eval_split eval_samples eval_batch_size max_new_tokens eval_every
+    eval_tokens eval_features directions command""".split()
 )
 
 

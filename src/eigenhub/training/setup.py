@@ -41,7 +41,11 @@ def make_accelerator(args: argparse.Namespace, project: str) -> Accelerator:
 
 
 def make_loader(
-    args: argparse.Namespace, accelerator: Accelerator, rows: Sequence, collate: Callable | None = None
+    args: argparse.Namespace,
+    accelerator: Accelerator,
+    rows: Sequence,
+    collate: Callable | None = None,
+    workers: int = 0,
 ) -> DataLoader:
     """
     A shuffling loader of full batches, to be prepared by the accelerator.
@@ -51,6 +55,7 @@ def make_loader(
         accelerator (`Accelerator`): tells the number of processes.
         rows (`Sequence`): training examples.
         collate (`Callable`, *optional*): makes a batch of a list of rows.
+        workers (`int`, *optional*, defaults to 0): processes that read rows; none reads them in the loop.
     """
     per_step = args.per_device_batch_size * accelerator.num_processes
     if len(rows) < per_step:
@@ -61,6 +66,8 @@ def make_loader(
         shuffle=True,
         drop_last=True,
         collate_fn=collate,
+        num_workers=workers,
+        pin_memory=workers > 0 and accelerator.device.type == "cuda",
         # Without one, each epoch would draw from the global stream, and a resumed run at another point of it.
         generator=torch.Generator().manual_seed(args.seed),
     )

@@ -139,3 +139,13 @@ def test_bad_settings_are_named(settings, said):
 def test_two_channels_have_no_colour():
     with pytest.raises(ValueError, match="`images` must have 1, 3 or 4 channels, got 2"):
         recoloured(torch.zeros(1, 2, 4, 4), torch.eye(4)[None])
+
+
+def test_autocast_changes_nothing():
+    augment, images = AdaptiveAugment(p=1.0), gaussian(4, 3, 16, 16)
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(augment(images))
+    assert torch.equal(*found)

@@ -200,3 +200,14 @@ def test_a_pair_in_one_folder(device_map: Any, tmp_path: Path) -> None:
     judged = StyleGAN2Discriminator.from_pretrained(tmp_path, subfolder="discriminator", device_map=device_map)
     assert_equal_tensors(judged, judge)
     assert torch.equal(case.answer(loaded), case.answer(model))
+
+
+@pytest.mark.parametrize(("wanted", "held"), [(StyleGAN2Generator, "discriminator"), (StyleGAN2Discriminator, ".")])
+def test_the_folder_of_the_other_network_is_refused(wanted: Any, held: str, tmp_path: Path) -> None:
+    """They share a `model_type`, so that an Auto class cannot tell them apart, and would give a network of random weights."""
+    TestProjectedGenerator.model().save_pretrained(tmp_path)
+    TestStyleGAN2Discriminator.model().save_pretrained(tmp_path / "discriminator")
+    with pytest.raises(
+        ValueError, match=f"holds a StyleGAN2.*, not a {wanted.__name__}; AutoModel is for the generator"
+    ):
+        wanted.from_pretrained(tmp_path, subfolder=held if held != "." else "")

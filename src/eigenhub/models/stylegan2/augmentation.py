@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from eigenhub.linalg.autocast import without_autocast
+
 
 #: Luminance direction of colours, the axis of hue.
 _GREY = (1 / math.sqrt(3),) * 3
@@ -68,10 +70,11 @@ class AdaptiveAugment(nn.Module):
         p = self.p.item()
         if p == 0:
             return images
-        if self.geometry:
-            images = warped(images, random_geometry(len(images), p).to(images))
-        if self.colour:
-            images = recoloured(images, random_colours(len(images), p).to(images))
+        with without_autocast(images.device):  # places in bfloat16 would be wrong by pixels
+            if self.geometry:
+                images = warped(images, random_geometry(len(images), p).to(images))
+            if self.colour:
+                images = recoloured(images, random_colours(len(images), p).to(images))
         return images
 
     @torch.no_grad()

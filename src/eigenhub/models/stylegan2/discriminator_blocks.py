@@ -30,7 +30,7 @@ class DiscriminatorBlock(GradientCheckpointingLayer):
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         dtype = compute_dtype(self.conv0.weight, self.use_fp16)
-        x = x.to(dtype, memory_format=torch.channels_last)
+        x = x.to(dtype)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x, kernel)
         skip = self.skip(x, kernel, gain=0.5**0.5)

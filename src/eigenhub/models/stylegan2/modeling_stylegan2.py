@@ -22,6 +22,10 @@ from eigenhub.models.stylegan2.synthesis import SynthesisNetwork
 from eigenhub.models.stylegan2.traversal import traverse
 
 
+#: Options of `from_pretrained` that say where a file is.
+HUB_OPTIONS = ("subfolder", "revision", "token", "cache_dir", "force_download", "local_files_only", "proxies")
+
+
 class StyleGAN2PreTrainedModel(PreTrainedModel):
     """Loading, saving and starting values."""
 
@@ -32,6 +36,27 @@ class StyleGAN2PreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
     _no_split_modules = ["SynthesisBlock", "DiscriminatorBlock"]
     _keep_in_fp32_modules_strict = ["projector"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Loads a network; see `PreTrainedModel.from_pretrained`. The folder of the other network is an error.
+
+        Args:
+            pretrained_model_name_or_path (`str`): Hub id or folder. The discriminator lies in `subfolder="discriminator"`.
+            model_args (`Any`): passed on.
+            kwargs (`Any`): passed on.
+        """
+        config = kwargs.get("config")
+        if config is None:
+            given = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            config = StyleGAN2Config.from_pretrained(pretrained_model_name_or_path, **given)
+        saved = set(getattr(config, "architectures", None) or ())
+        if cls.__name__ not in saved and saved & {"StyleGAN2Generator", "StyleGAN2Discriminator"}:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} holds a {', '.join(sorted(saved))}, not a {cls.__name__}; AutoModel is for "
+                "the generator, AutoModelForImageClassification for the discriminator"
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -98,9 +98,8 @@ def modulated_image(x: Tensor, weight: Tensor, styles: Tensor, bias: Tensor) -> 
     """
     scale = weight.shape[1] ** -0.5
     weights = weight.flatten(1).to(styles.dtype) * (scale * styles)[:, None, :]  # [batch, out, in]
-    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [batch, pixels, in], a view where channels lie last
-    image = torch.baddbmm(bias.to(x.dtype), pixels, weights.to(x.dtype).mT)
-    return image.mT.contiguous().unflatten(-1, x.shape[2:])
+    image = torch.baddbmm(bias.to(x.dtype)[:, None], weights.to(x.dtype), x.flatten(2))  # [batch, out, pixels]
+    return image.unflatten(-1, x.shape[2:])
 
 
 def _convolve(x: Tensor, weight: Tensor, kernel: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -119,7 +119,7 @@ class SynthesisBlock(GradientCheckpointingLayer):
         dtype = compute_dtype(self.torgb.weight, self.use_fp16)
         if x is None:
             x = self.const.expand(len(ws), -1, -1, -1)
-        x = x.to(dtype, memory_format=torch.channels_last)  # where depthwise filters are several times faster
+        x = x.to(dtype)
         *convolutions, last = self.layers
         for layer in convolutions:
             edit = edits.get(layer.name)
