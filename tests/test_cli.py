@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -32,16 +31,10 @@ def handed_over(monkeypatch):
     return calls
 
 
-def test_help_is_instant_and_imports_nothing_heavy():
-    def once():
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "eigenhub.cli", "--help"], capture_output=True, text=True, check=True
-        )
-        return time.perf_counter() - start, done.stdout
-
-    seconds, text = min(once() for _ in range(3))
-    assert seconds < 0.5
+def test_help_names_all_commands_and_imports_nothing_heavy():
+    text = subprocess.run(
+        [sys.executable, "-m", "eigenhub.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert [name for name in (*COMMANDS, *(m.slug for m in METHODS if m.commands)) if name not in text] == []
     code = (
         "import sys\nfrom eigenhub.cli import app\n"

@@ -137,6 +137,7 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator") -> Run:
 
     from eigenhub.training.checkpoint import Checkpoints
     from eigenhub.training.schedule import lr_schedule
+    from eigenhub.training.setup import make_loader
 
     with accelerator.main_process_first():  # the main process fills the caches that the others read
         train_split, test_split = load_splits(args)
@@ -157,7 +158,7 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator") -> Run:
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     rows = TrainRows(train_split, args.augment, args.seed)
-    loader = make_loader(args, accelerator, rows)
+    loader = make_loader(args, accelerator, rows, workers=args.workers)
     per_epoch = len(loader) // accelerator.num_processes
     max_steps = args.max_steps or math.ceil(args.epochs * per_epoch / args.gradient_accumulation_steps)
     accelerator.print(f"{args.method}: {trained_parameters(model):,} trainable parameters, {max_steps} steps")
@@ -180,19 +181,6 @@ def prepare(args: argparse.Namespace, accelerator: "Accelerator") -> Run:
 def given(args: argparse.Namespace, teacher: str) -> bool:
     """Whether a teacher was named that the method can do without: then it is compared with."""
     return bool(getattr(args, f"{teacher}_model") or getattr(args, f"{teacher}_vectors"))
-
-
-def make_loader(args: argparse.Namespace, accelerator: "Accelerator", rows: "TrainRows") -> "DataLoader":
-    """The shuffling loader of the scripts, with workers if asked for."""
-    from torch.utils.data import DataLoader
-
-    from eigenhub.training.setup import make_loader as shared_loader
-
-    loader = shared_loader(args, accelerator, rows)
-    if not args.workers:
-        return loader
-    options = {"num_workers": args.workers, "pin_memory": accelerator.device.type == "cuda", "drop_last": True}
-    return DataLoader(rows, loader.batch_size, sampler=loader.sampler, generator=loader.generator, **options)
 
 
 def train(run: Run, first_step: int) -> dict:

@@ -5,7 +5,6 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ from eigenhub.models.stylegan2 import (
     averaged_copy,
 )
 from eigenhub.training.checkpoint import Checkpoints
-from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.metrics_log import MetricsLog
 from eigenhub.training.options import fixed_settings
 from eigenhub.training.publish import create_repo
@@ -123,22 +121,12 @@ def lazy_adam(args: argparse.Namespace, groups: list[dict[str, Any]], every: flo
     return Adam(corrected, betas=(float(args.beta1) ** ratio, float(args.beta2) ** ratio), eps=1e-8)
 
 
-def resume(run: GanRun) -> int:
-    """Restores the asked-for checkpoint, if any; returns the number of steps done."""
-    newest = latest_checkpoint(run.checkpoints.folder) if run.args.resume == "auto" else run.args.resume
-    if newest is None:
-        return 0
-    step = run.checkpoints.restore(Path(newest))
-    run.accelerator.print(f"resumed after step {step} from {newest}")
-    return step
-
-
 def train(run: GanRun) -> dict[str, Any]:
     """The loop, from where the run resumes; returns the last row of the metrics."""
     args, accelerator = run.args, run.accelerator
     run.evaluation.load()  # before the seed, for it draws random numbers
     set_seed(args.seed, device_specific=True)  # latents differ from process to process
-    done = resume(run)
+    done = run.checkpoints.resume(args.resume)
     log = MetricsLog(args.output_dir / "metrics.jsonl", done, accelerator.is_main_process)
     batches = endless_batches(run.loader, run.rows, done * args.gradient_accumulation_steps)
     bar = tqdm(range(done + 1, args.max_steps + 1), "training", disable=not accelerator.is_local_main_process)

@@ -140,6 +140,7 @@ class SpaceTester:
         expected = set(self.api_names)
         assert found == expected, f"missing endpoints {expected - found}, unexpected ones {found - expected}"
 
+    @pytest.mark.browser  # beside the tests that need the running page as well
     def test_api_answers(self, space: RunningSpace, tmp_path: Path) -> None:
         uncalled = set(self.api_names) - {call.api_name for call in self.api_calls}
         assert not uncalled, f"no ApiCall for {uncalled}"

@@ -39,6 +39,7 @@ print(json.dumps([outputs(model, LLAMA).double().flatten().tolist() for model in
 class Hub:
     """Mixin of `TunerTester`: the Hub."""
 
+    @pytest.mark.slow  # several processes that import everything
     @pytest.mark.hub
     def test_push_and_pull(self, hub_server, tmp_path):
         package, name = self.config_class.__module__.rsplit(".", 1)[0], self.config_class.__name__

@@ -118,6 +118,7 @@ class Training:
         tokens = model.generate(**lm_case.inputs(), max_new_tokens=3, do_sample=False, pad_token_id=1)
         assert tokens.shape == (2, lm_case.inputs()["input_ids"].shape[1] + 3)
 
+    @pytest.mark.slow
     def test_compile(self):
         model = self.adapted(LLAMA).eval()
         expected = outputs(model, LLAMA)

@@ -30,6 +30,7 @@ def test_code_of_the_page_runs(page, tmp_path):
     assert done.returncode == 0, str(done)
 
 
+@pytest.mark.slow  # seven processes; cards of saved models are run in tests/hub_cards
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.slug)
 def test_code_of_the_card_runs(method, tmp_path):
     done = run_page(str(render_card(method)), method.card, tmp_path)

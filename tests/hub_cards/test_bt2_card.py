@@ -63,7 +63,9 @@ def test_the_card_of_a_baseline(old_dim, tmp_path):
     assert "compat_embedding.shape" not in text and "| `influence_weight` | 10.0 |" in text
 
 
-@pytest.mark.parametrize("kind", ["bt2", "embedder", "with code", "resnet"])
+@pytest.mark.parametrize(
+    "kind", ["bt2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("embedder", "with code", "resnet"))]
+)
 def test_the_code_of_the_card_runs_as_pasted(kind, tmp_path):
     folder = tmp_path / "model"
     if kind == "with code":

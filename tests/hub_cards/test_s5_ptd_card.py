@@ -45,7 +45,7 @@ def test_every_head_has_its_card(head, tmp_path):
     ("family", "head", "with_code", "printed"),
     [
         ("s5_ptd", "ForCausalLM", False, "1, 2, 3,"),
-        ("s4d", "ForImageClassification", True, "{'logits': (1, 2)}"),
+        pytest.param("s4d", "ForImageClassification", True, "{'logits': (1, 2)}", marks=pytest.mark.slow),
     ],
 )
 def test_the_code_of_the_card_runs_as_pasted(family, head, with_code, printed, tmp_path):

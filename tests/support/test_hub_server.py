@@ -27,6 +27,7 @@ def load_twice(script: str, server: HubServer, folder: Path):
     return online
 
 
+@pytest.mark.slow
 def test_transformers_and_peft_models(hub_server, tmp_path):
     pushed = run_client(CLIENTS / "models_push.py", hub_server, tmp_path / "author").result
     loaded = load_twice("models_load.py", hub_server, tmp_path / "reader")

@@ -32,5 +32,6 @@ def test_accuracy(batch_size: int) -> None:
     assert measure(10, batch_size) == pytest.approx(0.6)  # wrong: 0, 3, 6, 9
 
 
+@pytest.mark.slow
 def test_two_processes() -> None:
     assert run_function(measure, 2, number=10, batch_size=3) == [pytest.approx(0.6)] * 2

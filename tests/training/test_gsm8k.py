@@ -97,6 +97,7 @@ def test_exact_match(batch_size: int) -> None:
     assert result == pytest.approx(6 / 13)
 
 
+@pytest.mark.slow
 def test_exact_match_over_two_processes_counts_each_problem_once() -> None:
     results: Sequence = run_function(measure, 2, number=13, batch_size=3)
     assert results == [[pytest.approx(6 / 13)]] * 2

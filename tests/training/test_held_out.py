@@ -48,6 +48,7 @@ def test_one_process(batch_size: int) -> None:
     assert measured_loss(batch_size) == pytest.approx(expected_loss(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes() -> None:
     assert run_function(measured_loss, nproc=2, batch_size=2) == pytest.approx([expected_loss()] * 2, rel=1e-6)
 

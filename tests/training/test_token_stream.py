@@ -61,6 +61,7 @@ def test_continues_where_it_stood(tmp_path: Path) -> None:
     assert found["same"] == dict.fromkeys(TAKEN, True)
 
 
+@pytest.mark.slow
 def test_two_processes_read_different_rows_and_continue(tmp_path: Path) -> None:
     write_rows(tmp_path)
     first, second = run_function(continued, nproc=2, folder=str(tmp_path), taken=TAKEN)

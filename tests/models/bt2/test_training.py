@@ -176,9 +176,8 @@ def distributed_steps(added_dim: int) -> list[float]:
     return [*found, checksum]
 
 
-@pytest.mark.parametrize(
-    "added_dim", [pytest.param(2, id="general"), pytest.param(5, id="all-added", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("added_dim", [pytest.param(2, id="general"), pytest.param(5, id="all-added")])
 def test_two_processes_have_no_unused_parameters(added_dim: int) -> None:
     first, second = run_function(distributed_steps, 2, added_dim=added_dim)
     assert first == second

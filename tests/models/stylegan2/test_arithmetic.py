@@ -96,6 +96,26 @@ def test_resampling_is_the_sum_over_taps(up, down, padding, taps):
     torch.testing.assert_close(shifted, found / 2.5 + torch.arange(3.0).double()[:, None, None], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("padding", [(1, 1), (2, 1), (-1, 0)])
+@pytest.mark.parametrize("up", [1, 2])
+def test_derivatives_of_a_filter(up, padding):
+    """Backwards twice, forwards, and over a batch of batches: the filter has derivatives of its own."""
+    x, bias = gaussian(2, 2, 5, 5, dtype=torch.float64).requires_grad_(), gaussian(2, dtype=torch.float64)
+    kernel = torch.tensor(
+        [[1.0, 3, 2, 1], [2, 1, 0, 1], [1, 1, 1, 4], [0, 2, 1, 1]]
+    ).double()  # no symmetry to hide behind
+
+    def filtered(x, bias):
+        return upfirdn2d(x, kernel, up, padding=padding, gain=2.0, bias=bias)
+
+    leaves = (x, bias.requires_grad_())
+    assert torch.autograd.gradcheck(filtered, leaves, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(filtered, leaves)
+    many = gaussian(3, 2, 2, 5, 5, seed=1, dtype=torch.float64)
+    together = torch.func.vmap(filtered, (0, None))(many, bias)
+    torch.testing.assert_close(together, torch.stack([filtered(one, bias) for one in many]))
+
+
 def test_a_constant_keeps_its_brightness():
     kernel = separable_filter((1, 3, 3, 1))
     torch.testing.assert_close(kernel, torch.outer(*[torch.tensor([1.0, 3, 3, 1])] * 2) / 64)

@@ -162,7 +162,7 @@ def test_effects_are_those_of_edits_of_one_layer(planted: Any, projected: Any) -
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_projector_finds_the_planted_factors(planted: Any) -> None:
-    """Against a plain fine-tune at the same learning rate, and against a projector that starts anywhere.
+    """Against a plain fine-tune at the same learning rate.
 
     Nothing is claimed about orthogonality: a low-rank product that is not orthogonal, or ordinary affines with larger steps, can do
     as well or better.
@@ -170,14 +170,23 @@ def test_a_projector_finds_the_planted_factors(planted: Any) -> None:
     world = planted.PlantedWorld(0)
     start = planted.pretrained(world, 500)
     before = planted.measured(start, world)
-    arms = ("control", "projector", "projector_random")
-    found = {
-        arm: planted.measured(planted.tuned(copy.deepcopy(start), world, planted.ARMS[arm], 250), world)
-        for arm in arms
-    }
-    control, projector, random = (found[arm] for arm in arms)
+    arms = ("control", "projector")
+    control, projector = (
+        planted.measured(planted.tuned(copy.deepcopy(start), world, planted.ARMS[arm], 250), world) for arm in arms
+    )
     assert projector["mse"] < control["mse"] < before["mse"]
-    assert projector["mse"] < random["mse"]
     for name in planted.LAYERS:
         assert projector["rank"][name] == 5
-        assert projector["outside"][name] < min(control["outside"][name], random["outside"][name])
+        assert projector["outside"][name] < control["outside"][name]
+    check_starts(planted, world, start, before["mse"])
+
+
+def check_starts(planted: Any, world: Any, start: Any, error: float) -> None:
+    """The nearest projector keeps what was learnt, a random one loses some of it; a long tuning can make up for that."""
+    starts = {}
+    for arm in ("projector", "projector_random"):
+        projected = copy.deepcopy(start)
+        planted.ARMS[arm].prepare(projected)
+        starts[arm] = planted.test_error(projected, world)
+    assert starts["projector"] < 1.1 * error
+    assert starts["projector_random"] > 1.1 * starts["projector"]

@@ -50,7 +50,7 @@ def test_other_generators_are_named_or_refused(space, folder, tmp_path):
     discriminator().save_pretrained(tmp_path / "judge")
     for name, said in {
         str(tmp_path / "vit"): "it is a vit model, not a stylegan2 one",
-        str(tmp_path / "judge"): "no StyleGAN2 generator, or a part of one",
+        str(tmp_path / "judge"): "holds a StyleGAN2Discriminator, not a StyleGAN2Generator",
         str(tmp_path / "none"): "Cannot load",
         "ffhq.pkl": "a .pkl file can run code.*eigenhub householder convert FILE FOLDER",
         "/models/ffhq.PT": "a .PT file can run code",
