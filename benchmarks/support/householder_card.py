@@ -61,7 +61,6 @@ def _planted(table: Table, common: dict[str, Any]) -> list[Measured]:
         )
         for name, (metric, value_of) in measures.items()
         for arm, runs in table.items()
-        if not arm.endswith("_fast") or arm == "control_fast"
     ]
 
 

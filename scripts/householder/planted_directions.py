@@ -15,7 +15,7 @@ from eigenhub.models.stylegan2.edits import edited_images
 
 
 #: Mean change of the pixels, from -1 to 1, at which directions are compared. The style of one layer is normalised, so that
-#: longer steps saturate: for most directions at some 0.1 here.
+#: longer steps saturate.
 CHANGE = 0.04
 
 

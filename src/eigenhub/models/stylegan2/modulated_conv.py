@@ -37,7 +37,7 @@ def modulated_conv2d(
     Returns:
         `Tensor` of shape `(batch, out, height, width)`, or of twice the height and width.
     """
-    weight, styles = weight.to(styles.dtype), styles
+    weight = weight.to(styles.dtype)
     scale = (weight.shape[1] * weight.shape[2] * weight.shape[3]) ** -0.5
     if x.dtype == torch.float16:
         weight = weight / weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=EPSILON)

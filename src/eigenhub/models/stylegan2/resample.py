@@ -65,7 +65,7 @@ def upfirdn2d(
 
 
 class Smoothing(torch.autograd.Function):
-    """One filter over every channel, whose gradient is one too: that of a grouped convolution takes some three times as long."""
+    """One filter over every channel, whose gradient is one too: the backward pass of a grouped convolution takes longer."""
 
     generate_vmap_rule = True
 
