@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from eigenhub import __version__
 from eigenhub.cli import app, launch_arguments
-from eigenhub.methods import METHODS, methods_table
+from eigenhub.hub.methods_table import methods_table
+from eigenhub.methods import METHODS
 from tests.support.processes import run_python
 
 

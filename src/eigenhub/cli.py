@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import Signature, signature
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -17,7 +18,7 @@ from typer.core import TyperGroup
 
 from eigenhub import __version__
 from eigenhub.hub.resources import find
-from eigenhub.methods import METHODS, Method, get_method, methods_table
+from eigenhub.methods import METHODS, Method, get_method
 
 
 class MethodGroups(TyperGroup):
@@ -58,6 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+WIDTH = 88
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
 
 
@@ -113,6 +115,8 @@ def root(
 def list_methods(markdown: Annotated[bool, typer.Option(help="Print the table of the README.")] = False) -> None:
     """List the methods."""
     if markdown:
+        from eigenhub.hub.methods_table import methods_table
+
         typer.echo(methods_table())
         return
     for method in METHODS:
@@ -127,12 +131,22 @@ def info(method: Slug) -> None:
         "kind": f"{method.kind}, {method.status}",
         "what": method.summary,
         "paper": f"{method.paper}, https://arxiv.org/abs/{method.arxiv}",
-        "import": f"from {method.package} import {', '.join(method.public_names)}",
+        "import": import_statement(method),
     }
     with input_errors():
         rows |= {name: str(find(getattr(method, name))) for name in ("script_path", "space", "card", "results")}
     for label, text in rows.items():
-        typer.echo(f"{label:<12} {text}")
+        typer.echo(f"{label:<12} " + text.replace("\n", f"\n{'':13}"))
+
+
+def import_statement(method: Method) -> str:
+    """Code that imports all public names of a method, wrapped if they are many."""
+    names = ", ".join(method.public_names)
+    line = f"from {method.package} import {names}"
+    if len(line) <= WIDTH:
+        return line
+    margin = " " * 4
+    return f"from {method.package} import (\n{fill(names, WIDTH, initial_indent=margin, subsequent_indent=margin)},\n)"
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -163,12 +177,25 @@ def launch_arguments(args: list[str]) -> list[str]:
     )
 
 
+def method_or_flag(text: str) -> Method | str:
+    """Parse an optional SLUG argument in whose place a flag of the program may stand."""
+    return text if text.startswith("-") else known_method(text)
+
+
+OptionalSlug = Annotated[
+    Any, typer.Argument(parser=method_or_flag, metavar="SLUG", show_default=False, help="A method; default: all.")
+]
+
+
 @app.command(context_settings=PASS_THROUGH)
-def space(ctx: typer.Context, method: Slug) -> None:
-    """Open a method's Space on this machine; further flags go to its app."""
+def space(ctx: typer.Context, method: OptionalSlug = None) -> None:
+    """Open a method's Space on this machine, or without SLUG the gallery of all; further flags go to its app."""
     if find_spec("gradio") is None:
         raise typer.BadParameter("gradio is missing: pip install 'eigenhub[spaces]'", param_hint="SLUG")
-    run_python(str(find(method.space) / "app.py"), *ctx.args)
+    folder = method.space if isinstance(method, Method) else "spaces/gallery"
+    flags = [method, *ctx.args] if isinstance(method, str) else ctx.args
+    with input_errors():
+        run_python(str(find(folder) / "app.py"), *flags)
 
 
 @app.command()

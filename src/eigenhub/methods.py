@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one table of methods. Strings only: reading it imports nothing that a method needs."""
 
+import ast
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -20,9 +22,8 @@ class Method:
         paper (`str`): title of the paper.
         arxiv (`str`): identifier of the paper on arXiv.
         package (`str`): module that exports `public_names`; importing it registers what there is to register.
-        public_names (`tuple[str, ...]`): the whole of `__all__` of `package`.
-        script (`str`): file name of the training script.
-        status (`str`): `"released"`.
+        script (`str`, *optional*, defaults to `"train_<slug>.py"`): file name of the training script.
+        status (`str`, *optional*, defaults to `"released"`): `"released"`.
         saved_as (`tuple[str, ...]`, *optional*, defaults to `()`): `peft_type` or `model_type` values by which a
             saved folder is recognised as this method's.
         record_files (`tuple[str, ...]`, *optional*, defaults to `()`): JSON files that tell how a saved folder came about.
@@ -40,18 +41,35 @@ class Method:
     paper: str
     arxiv: str
     package: str
-    public_names: tuple[str, ...]
-    script: str
-    status: Literal["released"]
+    script: str = ""
+    status: Literal["released"] = "released"
     saved_as: tuple[str, ...] = ()
     record_files: tuple[str, ...] = ()
     commands: str | None = None
     exporter: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.script:
+            object.__setattr__(self, "script", f"train_{self.slug}.py")
+
+    @property
+    def public_names(self) -> tuple[str, ...]:
+        """The whole of `__all__` of `package`, read from its file: nothing is imported."""
+        file = Path(__file__).parent.joinpath(*self.package.split(".")[1:], "__init__.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                return tuple(ast.literal_eval(node.value))
+        raise ValueError(f"{file} must assign a list of strings to `__all__`; it has none")
+
     @property
     def card(self) -> str:
         """Model card template."""
         return f"hub_cards/{self.slug}/README.md.jinja"
+
+    @property
+    def row(self) -> str:
+        """What the table of methods says of its use, loading and figures: see `eigenhub.hub.methods_table`."""
+        return f"hub_cards/{self.slug}/row.yaml"
 
     @property
     def results(self) -> str:
@@ -98,32 +116,6 @@ METHODS: tuple[Method, ...] = (
         paper="SORSA: Singular Values and Orthonormal Regularized Singular Vectors Adaptation of Large Language Models",
         arxiv="2409.00055",
         package="eigenhub.tuners.sorsa",
-        public_names=(
-            "Drift",
-            "ExportReport",
-            "LayerSpectrum",
-            "SorsaConfig",
-            "SorsaConv1D",
-            "SorsaLayer",
-            "SorsaLinear",
-            "SorsaLinear4bit",
-            "SorsaLinear8bitLt",
-            "SorsaModel",
-            "SorsaRegularizerCallback",
-            "SorsaTrainer",
-            "SorsaTrainerMixin",
-            "apply_regularizer",
-            "build_svd_cache",
-            "export_checkpoint",
-            "export_lora",
-            "lambda_from_gamma",
-            "orthonormality_penalty",
-            "sorsa_param_groups",
-            "spectrum_report",
-            "weight_drift",
-        ),
-        script="train_sorsa.py",
-        status="released",
         saved_as=("SORSA",),
         commands="eigenhub.tuners.sorsa.commands:app",
         exporter="eigenhub.tuners.sorsa:export_checkpoint",
@@ -136,29 +128,8 @@ METHODS: tuple[Method, ...] = (
         paper="SVD-Free Low-Rank Adaptive Gradient Optimization for Large Language Models",
         arxiv="2505.17967",
         package="eigenhub.optim",
-        public_names=(
-            "Assignment",
-            "AuON",
-            "AuONFactory",
-            "DCTAdamW",
-            "DCTAdamWFactory",
-            "HybridAuON",
-            "MemoryReport",
-            "OptimizerConfig",
-            "ParamGroups",
-            "Trion",
-            "TrionFactory",
-            "basis_bytes",
-            "brake",
-            "brake_bounds",
-            "build_param_groups",
-            "factory_kwargs_from",
-            "memory_report",
-            "state_numbers",
-            "step_in_backward",
-        ),
         script="train_lm.py",
-        status="released",
+        record_files=("optimizer_config.json",),
     ),
     Method(
         slug="s5_ptd",
@@ -168,22 +139,7 @@ METHODS: tuple[Method, ...] = (
         paper="Robustifying State-space Models for Long Sequences via Approximate Diagonalization",
         arxiv="2310.01698",
         package="eigenhub.models.s5_ptd",
-        public_names=(
-            "FourierNoise",
-            "S5AdamW",
-            "S5Cache",
-            "S5Config",
-            "S5ForAudioClassification",
-            "S5ForCausalLM",
-            "S5ForImageClassification",
-            "S5ForSequenceClassification",
-            "S5ForSequencePairClassification",
-            "S5ForTimeSeriesRegression",
-            "S5Model",
-            "s5_param_groups",
-        ),
         script="train_lra.py",
-        status="released",
         saved_as=("s5_ptd", "s4d"),
         exporter="eigenhub.hub.export_model:export_checkpoint",
     ),
@@ -195,75 +151,6 @@ METHODS: tuple[Method, ...] = (
         paper="BT^2: Backward-compatible Training with Basis Transformation",
         arxiv="2211.03989",
         package="eigenhub.models.bt2",
-        public_names=(
-            "BackfillCurve",
-            "BackfillReport",
-            "BackwardCompatibilityEvaluator",
-            "BackwardCompatibleLoss",
-            "BasisTransformation",
-            "Bt2Config",
-            "Bt2EmbedderConfig",
-            "Bt2EmbedderForImageClassification",
-            "Bt2EmbedderOutput",
-            "Bt2ForImageClassification",
-            "Bt2ImageClassifierOutput",
-            "Bt2Model",
-            "Bt2ModelOutput",
-            "Calibration",
-            "ClassPrototypes",
-            "CompatibleIndex",
-            "EncodedTexts",
-            "EncoderIdentity",
-            "HeadRecipe",
-            "IdentityError",
-            "IndexStatus",
-            "ItemVectors",
-            "MigrationReport",
-            "PATHS",
-            "PathResult",
-            "Ranking",
-            "RebaseCallback",
-            "Relevance",
-            "SearchResult",
-            "TeacherVectors",
-            "TextPairs",
-            "UpgradePath",
-            "attach_head",
-            "backfill_curve",
-            "bt2_param_groups",
-            "cached_vectors",
-            "calibrate_old_scale",
-            "class_prototypes",
-            "compare_paths",
-            "compat_losses",
-            "contrastive_influence_loss",
-            "docstring_pairs",
-            "evaluate_upgrade",
-            "fit_head",
-            "fit_paths",
-            "fit_sentence_transformer",
-            "fold",
-            "identity_of",
-            "influence_loss",
-            "load_identity",
-            "load_sentence_transformer",
-            "merge_cosine_results",
-            "migration_report",
-            "new_teacher_loss",
-            "old_match_loss",
-            "push_to_hub",
-            "rank",
-            "read_pairs",
-            "rebase_long_rotations_",
-            "report_text",
-            "save_folded",
-            "teacher_of",
-            "update_gain",
-            "warm_start_",
-            "weights_fingerprint",
-        ),
-        script="train_bt2.py",
-        status="released",
         saved_as=("bt2", "bt2_embedder"),
         commands="eigenhub.models.bt2.commands:app",
         exporter="eigenhub.hub.export_model:export_checkpoint",
@@ -276,35 +163,6 @@ METHODS: tuple[Method, ...] = (
         paper="FedSVD: Adaptive Orthogonalization for Private Federated Learning with LoRA",
         arxiv="2505.12805",
         package="eigenhub.federated",
-        public_names=(
-            "AggregateResult",
-            "ClientUpdate",
-            "DPConfig",
-            "FedSVDConfig",
-            "FederatedCallback",
-            "FederatedLoraTrainer",
-            "FederatedServer",
-            "LoraKeys",
-            "PrivacyLedger",
-            "QuorumError",
-            "RefactorResult",
-            "RejectedUpdate",
-            "RoundAggregator",
-            "aggregate",
-            "aggregation_error",
-            "dirichlet",
-            "freeze_lora_A_",
-            "iid",
-            "natural_id",
-            "orthonormalize_lora_A_",
-            "pair_lora_keys",
-            "refactor_lora",
-            "refactor_lora_",
-            "refactor_state_dict",
-            "shard",
-        ),
-        script="train_fedsvd.py",
-        status="released",
         record_files=("fedsvd_config.json", "privacy_ledger.json"),
     ),
     Method(
@@ -315,25 +173,6 @@ METHODS: tuple[Method, ...] = (
         paper="Hallucination Detox: Sensitivity Dropout (SenD) for Large Language Model Training",
         arxiv="2410.15460",
         package="eigenhub.training.send",
-        public_names=(
-            "ActivationGate",
-            "SenDCallback",
-            "SenDConfig",
-            "SenDRuntime",
-            "SenDTrainer",
-            "SenDTrainerMixin",
-            "SensitivityTracker",
-            "WeightAverage",
-            "bake",
-            "most_sensitive",
-            "remove_send",
-            "runtime_of",
-            "sensitivity",
-            "split_tracking",
-            "tracked_embeddings",
-        ),
-        script="train_send.py",
-        status="released",
         record_files=("send_config.json",),
     ),
     Method(
@@ -344,40 +183,7 @@ METHODS: tuple[Method, ...] = (
         paper="Householder Projector for Unsupervised Latent Semantics Discovery",
         arxiv="2307.08012",
         package="eigenhub.models.stylegan2",
-        public_names=(
-            "AdaptiveAugment",
-            "Directions",
-            "LabelledDirections",
-            "PathLengthPenalty",
-            "StyleGAN2Config",
-            "StyleGAN2Discriminator",
-            "StyleGAN2DiscriminatorOutput",
-            "StyleGAN2Generator",
-            "StyleGAN2Networks",
-            "StyleGAN2Output",
-            "average_decay",
-            "averaged_copy",
-            "discriminator_loss",
-            "generator_loss",
-            "hessian_penalty",
-            "jacobian_penalty",
-            "layer_directions",
-            "load_checkpoint",
-            "load_directions",
-            "load_nvidia",
-            "load_rosinality",
-            "mix_styles",
-            "mixed_latents",
-            "r1_penalty",
-            "save_directions",
-            "save_nvidia",
-            "save_rosinality",
-            "sefa_directions",
-            "traverse",
-            "update_average",
-        ),
         script="train_stylegan2.py",
-        status="released",
         saved_as=("stylegan2",),
         commands="eigenhub.models.stylegan2.commands:app",
         exporter="eigenhub.hub.export_model:export_checkpoint",
@@ -398,12 +204,3 @@ def get_method(slug: str) -> Method:
         if method.slug == slug:
             return method
     raise ValueError(f"`slug` must be one of {', '.join(m.slug for m in METHODS)}; got {slug!r}")
-
-
-def methods_table() -> str:
-    """The methods as a Markdown table: the part of the README between its `methods` markers."""
-    rows = ["| method | kind | what it does | paper |", "| --- | --- | --- | --- |"]
-    for m in METHODS:
-        paper = f"[{m.arxiv}](https://arxiv.org/abs/{m.arxiv})"
-        rows.append(f"| [{m.title}]({m.docs}) (`{m.slug}`) | {m.kind} | {m.summary} | {paper} |")
-    return "\n".join(rows)

@@ -24,6 +24,7 @@ def missing_parts(method: Method, root: Path = ROOT) -> list[str]:
         "package": f"src/{method.package.replace('.', '/')}/__init__.py",
         "card": method.card,
         "results": method.results,
+        "row of the table": method.row,
         "Space": f"{method.space}/app.py",
         "Space front matter": f"{method.space}/README.md",
         "Space requirements": f"{method.space}/requirements.txt",

@@ -10,8 +10,11 @@ from tests.house.sources import Import, dotted_name, imports_of
 KINDS = {"tuners", "optim", "training", "federated", "metrics", "models", "estimators"}
 BELOW_KINDS = {"linalg", "nn"}
 TOP = {"methods", "hub", "embedded"} | BELOW_KINDS | KINDS
+#: What every floor stands on.
+GROUND = {"files"}
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "files": set(),
     "methods": set(),
     "linalg": set(),
     "nn": {"linalg"},
@@ -26,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 FREE_FOR_ALL = {"eigenhub.__version__"}
 
 HEAVY = {"transformers", "peft", "accelerate", "datasets"}
-WITHOUT_HEAVY_AT_IMPORT = {"linalg", "nn", "optim", "metrics", "methods", "cli"}
+WITHOUT_HEAVY_AT_IMPORT = {"files", "linalg", "nn", "optim", "metrics", "methods", "cli"}
 MAY_USE_PEFT = {"tuners", "federated"}
 
 
@@ -54,7 +57,7 @@ def _problem(floor: str, entry: Import) -> str | None:
     package = entry.module.split(".")[0]
     if package == "eigenhub" and entry.module not in FREE_FOR_ALL:
         target = floor_of(entry.module)
-        allowed = MAY_IMPORT[floor] | {floor}
+        allowed = MAY_IMPORT[floor] | GROUND | {floor}
         return None if target in allowed else f"{floor} must not import {entry.module}"
     if package == "peft" and floor not in MAY_USE_PEFT:
         return f"{floor} must not import peft"

@@ -5,7 +5,8 @@ import pytest
 
 from eigenhub.cli import app
 from eigenhub.hub.cards import render_card
-from eigenhub.methods import METHODS, methods_table
+from eigenhub.hub.methods_table import methods_table
+from eigenhub.methods import METHODS
 from tests.house.doc_code import blocks_of, run_page
 from tests.house.sources import ROOT
 

@@ -123,10 +123,7 @@ def made_up_method() -> Method:
         summary="Does nothing",
         paper="On toys",
         arxiv="0000.00000",
-        package="eigenhub.tuners.toy",
-        public_names=(),
-        script="train_toy.py",
-        status="released",
+        package="eigenhub.nn",  # one that exists: its public names are read
         saved_as=("TOY",),
         commands=f"{__name__}:app",
         exporter=f"{__name__}:export",

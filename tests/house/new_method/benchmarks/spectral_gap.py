@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gap from all singular values against the gap by two steps of a power method."""

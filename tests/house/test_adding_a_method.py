@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A made-up metric is added to a copy of the tree by the steps of CONTRIBUTING.md, and the house takes it in."""
+
+import difflib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, run
+
+
+NEW = Path(__file__).parent / "new_method"  # its own folders: nothing in them was there before
+COPIED = ("src", "hub_cards", "scripts", "spaces", "requirements", "tests")
+SINGLE = ("pyproject.toml", "README.md")
+LAST_ROW = ")\n\n\ndef get_method"
+ROW = """\
+    Method(
+        slug="spectral_gap",
+        title="Spectral gap",
+        kind="metric",
+        summary="How far the largest singular value stands out",
+        paper="On gaps",
+        arxiv="0000.00000",
+        package="eigenhub.metrics.spectral_gap",
+    ),
+"""
+
+
+def in_copy(root, *args):
+    """Run `python ARGS` where the copy is the package."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "OMP_NUM_THREADS": "1"}
+    done = run([sys.executable, *args], environment, root, check=False)
+    assert done.returncode == 0, str(done)
+    return done.stdout
+
+
+def texts(root):
+    """Every file of the tree that is text."""
+    files = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix in (".py", ".md", ".yaml", ".toml", ".jinja")
+    ]
+    return {path.relative_to(root): path.read_text("utf-8").splitlines() for path in files}
+
+
+def fill_in(root):
+    """The steps of CONTRIBUTING.md: own folders, a row, the line of the README by its command."""
+    shutil.copytree(NEW, root, dirs_exist_ok=True)
+    table = root / "src" / "eigenhub" / "methods.py"
+    table.write_text(table.read_text("utf-8").replace(LAST_ROW, ROW + LAST_ROW), "utf-8")
+    readme = root / "README.md"
+    head, rest = readme.read_text("utf-8").split("<!-- methods -->\n")
+    shown = in_copy(root, "-m", "eigenhub.cli", "list", "--markdown")
+    readme.write_text(f"{head}<!-- methods -->\n{shown}<!-- /methods -->{rest.split('<!-- /methods -->')[1]}", "utf-8")
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A copy of the tree with the method in it, and the text of its files before."""
+    root = tmp_path_factory.mktemp("copy")
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "new_method"))
+    for file in SINGLE:
+        shutil.copy(ROOT / file, root / file)
+    before = texts(root)
+    fill_in(root)
+    return root, before
+
+
+def touched(before, after):
+    """Lines added to or removed from files that were there before."""
+    changed = [(old, after[path]) for path, old in before.items() if old != after[path]]
+    return [line for pair in changed for line in difflib.ndiff(*pair) if line[:2] in ("+ ", "- ")]
+
+
+def test_it_touches_ten_lines_of_others_one_of_them_by_a_command(grown):
+    root, before = grown
+    by_hand = [line for line in touched(before, texts(root)) if not line.startswith("+ | ")]
+    assert len(by_hand) < 10
+    assert [line[2:] for line in by_hand] == ROW.splitlines()
+
+
+def test_the_house_takes_it_in(grown):
+    copy, _ = grown
+    own = ["tests/metrics/spectral_gap", "tests/house/test_floors.py", "tests/house/test_sources.py"]
+    chosen = "spectral_gap or Contract or floors or sources or table or listed"
+    report = in_copy(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "tests/test_methods.py", *own)
+    assert " failed" not in report
+    assert int(report.split(" passed")[0].split()[-1]) > 30
+
+
+@pytest.mark.slow
+def test_its_commands_run(grown):
+    copy, _ = grown
+    assert "diag(4, 1): 0.75" in in_copy(copy, "-m", "eigenhub.cli", "demo", "spectral_gap")
+    trained = in_copy(copy, "-m", "eigenhub.cli", "train", "--cpu", "spectral_gap", "--max_steps", "400")
+    assert float(trained.split()[-1]) > 0.9
+    assert "https://arxiv.org/abs/0000.00000" in in_copy(copy, "-m", "eigenhub.cli", "card", "spectral_gap")
+    in_copy(copy, "-c", "import sys; sys.path.insert(0, 'spaces/spectral_gap'); import app; assert app.demo.fns")
