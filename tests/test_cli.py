@@ -7,12 +7,13 @@ from typer.testing import CliRunner
 
 from eigenhub import __version__
 from eigenhub.cli import app, launch_arguments
+from eigenhub.hub.datasets import dataset_slugs
 from eigenhub.hub.methods_table import methods_table
 from eigenhub.methods import METHODS
 from tests.support.processes import run_python
 
 
-COMMANDS = ("list", "info", "demo", "train", "card", "export", "space")
+COMMANDS = ("list", "info", "demo", "train", "card", "export", "space", "publish-space", "dataset")
 
 
 def invoke(*args):
@@ -193,3 +194,45 @@ def test_a_methods_own_commands_load_when_entered(toy):
     assert "Spin the toy" in invoke("toy", "--help").output
     assert invoke("toy", "spin", "3").output == "spun 3 times\n"
     assert invoke("toy", "fly").exit_code == 2
+
+
+def test_datasets_are_listed_and_written(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("eigenhub.hub.dataset_cards.save_dataset", lambda *args: calls.append(args) or args[1])
+    monkeypatch.setattr(
+        "eigenhub.hub.dataset_cards.push_dataset", lambda *args, **options: calls.append((*args, options)) or "url"
+    )
+    assert {line.split()[0] for line in invoke("dataset").output.splitlines()} == set(dataset_slugs())
+    assert invoke("dataset", "digits", str(tmp_path)).output.strip() == str(tmp_path)
+    assert invoke("dataset", "digits", "--push", "org/digits", "--private").output.strip() == "url"
+    assert calls == [("digits", tmp_path), ("digits", "org/digits", {"private": True})]
+
+
+@pytest.mark.parametrize("args", [("digits",), ("digits", "here", "--push", "org/digits")])
+def test_a_dataset_goes_to_one_place(args):
+    result = invoke("dataset", *args)
+    assert result.exit_code == 2
+    assert "either DIR or --push REPO_ID" in result.output
+
+
+def test_an_unknown_dataset_is_answered_with_the_known_ones(tmp_path):
+    result = invoke("dataset", "nope", str(tmp_path))
+    assert result.exit_code == 2
+    assert "glyphs" in result.output
+
+
+@pytest.mark.parametrize("slug", ["sorsa", "gallery"])
+def test_publish_space_pushes_the_folder(slug, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "eigenhub.hub.publish.publish_folder", lambda *args, **options: calls.append((*args, options)) or "url"
+    )
+    assert invoke("publish-space", slug, "org/name").output.strip() == "url"
+    ((folder, repo_id, kind, options),) = calls
+    assert (folder.name, repo_id, kind, options["space_sdk"]) == (slug, "org/name", "space", "gradio")
+
+
+def test_publish_space_knows_no_other_space():
+    result = invoke("publish-space", "nope", "org/name")
+    assert result.exit_code == 2
+    assert "sorsa" in result.output

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from eigenhub import __version__
-from eigenhub.hub.resources import find
+from eigenhub.hub.resources import GALLERY, find
 from eigenhub.methods import METHODS, Method, get_method
 
 
@@ -192,10 +192,53 @@ def space(ctx: typer.Context, method: OptionalSlug = None) -> None:
     """Open a method's Space on this machine, or without SLUG the gallery of all; further flags go to its app."""
     if find_spec("gradio") is None:
         raise typer.BadParameter("gradio is missing: pip install 'eigenhub[spaces]'", param_hint="SLUG")
-    folder = method.space if isinstance(method, Method) else "spaces/gallery"
+    folder = method.space if isinstance(method, Method) else GALLERY
     flags = [method, *ctx.args] if isinstance(method, str) else ctx.args
     with input_errors():
         run_python(str(find(folder) / "app.py"), *flags)
+
+
+Private = Annotated[bool, typer.Option(help="Make a new repository private.")]
+
+
+@app.command("publish-space")
+def publish_space(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="A method, or `gallery`.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="The Space on the Hub, made if it is new.")],
+    private: Private = False,
+) -> None:
+    """Push a method's Space to the Hub, or the gallery of all."""
+    from eigenhub.hub import publish
+
+    with input_errors():
+        typer.echo(publish.publish_space(slug, repo_id, private=private or None))
+
+
+@app.command()
+def dataset(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set; without one they are listed.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder for parquet files and card.")] = None,
+    push: Annotated[str | None, typer.Option(metavar="REPO_ID", help="Push to this repository instead.")] = None,
+    private: Private = False,
+) -> None:
+    """Write or push a data set that the package makes, with its card."""
+    from eigenhub.hub.datasets import dataset_slugs, get_dataset
+
+    with input_errors():
+        if name is None:
+            for slug in dataset_slugs():
+                typer.echo(f"{slug:<18} {get_dataset(slug).title}")
+            return
+        from eigenhub.hub.dataset_cards import push_dataset, save_dataset
+
+        if push and folder is None:
+            typer.echo(push_dataset(name, push, private=private or None))
+        elif folder and push is None:
+            typer.echo(save_dataset(name, folder))
+        else:
+            raise ValueError(f"give either DIR or --push REPO_ID; got DIR {folder} and --push {push}")
 
 
 @app.command()
@@ -203,6 +246,10 @@ def card(
     target: Annotated[str, typer.Argument(metavar="SLUG|DIR", help="A method, or a folder of `save_pretrained`.")],
     repo_id: Annotated[str | None, typer.Option(help="Name of the model on the Hub.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Name of the base model on the Hub.")] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights; by default what the README states, else the template's."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a README that somebody wrote.")] = False,
 ) -> None:
     """Print a method's model card, or write README.md into a saved folder."""
@@ -211,9 +258,10 @@ def card(
     slugs = [method.slug for method in METHODS]
     with input_errors():
         if target in slugs:
-            typer.echo(str(render_card(target, repo_id=repo_id, base_model=base_model)))
+            typer.echo(str(render_card(target, repo_id=repo_id, base_model=base_model, license=license)))
         elif Path(target).is_dir():
-            typer.echo(write_card(target, repo_id=repo_id, base_model=base_model, overwrite=overwrite))
+            names = {"repo_id": repo_id, "base_model": base_model, "license": license}
+            typer.echo(write_card(target, overwrite=overwrite, **names))
         else:
             raise ValueError(f"SLUG|DIR must be an existing folder or one of {', '.join(slugs)}; got {target!r}")
 

@@ -87,3 +87,33 @@ def test_problems_are_found_without_the_network(text, problem):
     assert card_problems(GOOD) == []
     (found,) = card_problems(text)
     assert problem in found
+
+
+def license_template(toy):
+    """The made-up template, with a licence."""
+    path = find(toy.card)
+    path.write_text(path.read_text().replace("library_name: peft\n", "library_name: peft\nlicense: apache-2.0\n"))
+
+
+def test_a_licence_that_was_stated_stays(saved_toy, toy):
+    license_template(toy)
+    assert ModelCard.load(write_card(saved_toy)).data.license == "apache-2.0"
+    assert ModelCard.load(write_card(saved_toy, license="mit")).data.license == "mit"
+    assert ModelCard.load(write_card(saved_toy, overwrite=True)).data.license == "mit"
+    path = write_card(saved_toy, license="cc0-1.0")
+    assert ModelCard.load(path).data.license == "cc0-1.0"
+    other = "---\nlicense: other\nlicense_name: house\nlicense_link: LICENSE\n---\n# mine\n"
+    path.write_text(other)
+    data = ModelCard.load(write_card(saved_toy, overwrite=True)).data
+    assert (data.license, data.license_name, data.license_link) == ("other", "house", "LICENSE")
+
+
+def test_the_licence_of_another_base_model_does_not_stay(saved_toy, toy):
+    license_template(toy)
+    write_card(saved_toy, license="mit")
+    assert ModelCard.load(write_card(saved_toy, base_model="org/other")).data.license == "apache-2.0"
+
+
+def test_a_broken_readme_can_be_replaced(saved_toy):
+    (saved_toy / "README.md").write_text("---\ntags: [\n---\n")
+    assert "rank 3" in write_card(saved_toy, overwrite=True).read_text()

@@ -79,7 +79,7 @@ def test_missing_fields_are_named(data, field):
         parse_results(data)
 
 
-@pytest.mark.parametrize(("text", "message"), [("[", "bad.yaml: not YAML"), ("- 1", "bad.yaml: expected a mapping")])
+@pytest.mark.parametrize(("text", "message"), [("[", "bad.yaml.* not YAML"), ("- 1", "bad.yaml: expected a mapping")])
 def test_errors_name_the_file(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ResultsError, match=message):

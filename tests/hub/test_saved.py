@@ -22,7 +22,7 @@ def test_a_model_folder_is_recognised(toy, tmp_path):
     [
         ('{"peft_type": "LORA"}', "`peft_type` of .*adapter_config.json must be one of TOY; got 'LORA'"),
         ("{}", "must be one of TOY; got None"),
-        ("[]", "must hold a JSON object, got list"),
+        ("[]", "must hold .*, got list"),
         ("{", "is not JSON"),
     ],
 )
@@ -47,5 +47,13 @@ def test_an_ordinary_adapter_with_a_methods_record_is_that_methods(monkeypatch, 
     saved = read_saved(tmp_path)
     assert saved.method == method and saved.records == {"made_up.json": {"rounds": 7}}
     (tmp_path / "more.json").write_text("[]")
-    with pytest.raises(ValueError, match="more.json must hold a JSON object, got list"):
+    with pytest.raises(ValueError, match="more.json must hold .*, got list"):
         read_saved(tmp_path)
+
+
+def test_a_record_beside_an_architecture_of_ours_changes_nothing(monkeypatch, made_up_method, tmp_path):
+    recorder = dataclasses.replace(made_up_method, slug="recorder", saved_as=(), record_files=("made_up.json",))
+    monkeypatch.setattr("eigenhub.hub.saved.METHODS", (recorder, made_up_method))
+    (tmp_path / "config.json").write_text('{"model_type": "TOY"}')
+    (tmp_path / "made_up.json").write_text("{}")
+    assert read_saved(tmp_path).method == made_up_method

@@ -20,7 +20,11 @@ def requested_repo(request: Request) -> Repo:
     """Repository named by the path, whose first parts are `{kind}s/{namespace}/{name}`."""
     store: HubStore = request.app.state.store
     kind = request.path_params.get("kinds", "models").removesuffix("s")
-    return store.repo(kind, repo_id(request))
+    repo = store.repo(kind, repo_id(request))
+    if repo.private and "authorization" not in request.headers:
+        # as for one that does not exist: nobody learns that there is something to see
+        raise HubError(401, "RepoNotFound", "Repository not found")
+    return repo
 
 
 def repo_id(request: Request) -> str:
@@ -95,7 +99,7 @@ async def info(request: Request) -> Response:
             "id": repo.id,
             "author": repo.id.split("/")[0],
             "sha": commit.id,
-            "private": False,
+            "private": repo.private,
             "gated": False,
             "disabled": False,
             "createdAt": stamp(repo.history(commit.id)[-1].date),

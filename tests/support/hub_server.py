@@ -5,7 +5,7 @@
         run_client("from transformers import AutoModel; ...", server, cache_dir=tmp_path / "client")
         assert "model.safetensors" in server.files("tester/model")
 
-Private flags are ignored and any token is accepted, but writing needs one. Xet transfers and pull requests do not exist
+Any token is accepted as that of the owner; writing needs one, and so does reading a private repository. Xet transfers and pull requests do not exist
 here. Clients read `HF_ENDPOINT` when they are imported: run them through `run_client`, in a process of their own.
 """
 

@@ -42,6 +42,7 @@ class Repo:
 
     id: str
     kind: str
+    private: bool = False
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -90,12 +91,12 @@ class HubStore:
         self.objects.mkdir(parents=True, exist_ok=True)
         self.repos: dict[tuple[str, str], Repo] = {}
 
-    def create(self, kind: str, repo_id: str) -> Repo:
+    def create(self, kind: str, repo_id: str, private: bool = False) -> Repo:
         if kind not in KINDS:
             raise HubError(400, "BadRequest", f"Unknown repository type {kind!r}, expected one of {KINDS}")
         if (kind, repo_id) in self.repos:
             raise HubError(409, "RepoExists", f"You already created this {kind} repo: {repo_id}")
-        repo = self.repos[kind, repo_id] = Repo(repo_id, kind)
+        repo = self.repos[kind, repo_id] = Repo(repo_id, kind, private)
         repo.commit("main", {".gitattributes": self.add(GITATTRIBUTES.encode())}, "initial commit")
         return repo
 

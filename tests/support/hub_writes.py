@@ -28,7 +28,7 @@ async def create_repo(request: Request) -> Response:
     kind, name = payload.get("type") or "model", f"{payload.get('organization') or USER}/{payload['name']}"
     url = repo_url(request, kind, name)
     try:
-        request.app.state.store.create(kind, name)
+        request.app.state.store.create(kind, name, private=payload.get("visibility") == "private")
     except HubError as error:
         if error.status != 409:
             raise

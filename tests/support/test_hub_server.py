@@ -104,6 +104,14 @@ def test_error_codes(hub_server, file_url, path, code):
     assert ("x-repo-commit" in answer.headers) == (code == "EntryNotFound")
 
 
+def test_a_private_repository_is_shown_to_its_owner_only(hub_server):
+    hub_server.store.create("model", "tester/private", private=True)
+    for path in ("/api/models/tester/private", "/tester/private/resolve/main/.gitattributes"):
+        refused = httpx.get(hub_server.url + path)
+        assert (refused.status_code, refused.headers["x-error-code"]) == (401, "RepoNotFound")
+        assert httpx.get(hub_server.url + path, headers={"Authorization": "Bearer any"}).status_code == 200
+
+
 def test_a_commit_needs_its_lfs_upload_and_the_announced_hash(hub_server, file_url):
     signed = {"Authorization": "Bearer any"}
     batch = f"{hub_server.url}/tester/range.git/info/lfs/objects/batch"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from eigenhub.files import write_text
+
 
 RECIPE_FILE = "recipe.json"
 
@@ -57,7 +59,7 @@ def _build_atomically(folder: Path, recipe: Mapping[str, object], build: Callabl
     workplace = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         build(workplace)
-        (workplace / RECIPE_FILE).write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+        write_text(workplace / RECIPE_FILE, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
         # A folder without a recipe cannot be trusted (half deleted by hand); rename does not replace a full folder.
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(workplace, folder)

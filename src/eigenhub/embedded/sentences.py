@@ -5,8 +5,12 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from eigenhub.files import read_text
+
 
 SPLITS = ("train", "dev", "test")
+#: Of a class number: every class up to the largest gets a name.
+MOST_DIGITS = 4
 
 
 def load_sentences(folder: str | Path) -> DatasetDict:
@@ -57,9 +61,9 @@ def load_sentences(folder: str | Path) -> DatasetDict:
 def _read(path: Path) -> tuple[list[str], list[int]]:
     sentences, labels = [], []
     # only "\n" ends a line: `splitlines` would also cut at characters that occur inside of sentences
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
         sentence, _, label = line.rpartition("\t")
-        if not (sentence and label.isascii() and label.isdigit()):
+        if not (sentence and label.isascii() and label.isdigit() and len(label) <= MOST_DIGITS):
             raise ValueError(f"{path}, line {number}: expected a sentence, a tab and a class number, got {line!r}")
         sentences.append(sentence)
         labels.append(int(label))

@@ -2,13 +2,16 @@
 """Model cards: a method's Jinja template filled with its figures, or with those of one saved folder."""
 
 import re
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 from jinja2 import Environment, StrictUndefined, TemplateError
+from yaml import YAMLError
 
+from eigenhub.files import read_text, write_text
 from eigenhub.hub.eval_results import to_eval_results, write_eval_results
 from eigenhub.hub.resources import find
 from eigenhub.hub.results import Results, load_results
@@ -20,6 +23,7 @@ from eigenhub.methods import Method, get_method
 BLANK = "[More Information Needed]"
 MARKER = "<!-- written by eigenhub -->"
 REQUIRED_KEYS = ("library_name", "tags")
+LICENSE_KEYS = ("license", "license_name", "license_link")
 VERSIONED = ("eigenhub", "torch", "transformers", "peft", "accelerate", "datasets")
 AUTO_CLASSES = {
     "CAUSAL_LM": "AutoPeftModelForCausalLM",
@@ -35,11 +39,12 @@ class CardError(ValueError):
     """A card that must not be published; the message lists everything wrong with it."""
 
 
-def card_problems(text: str) -> list[str]:
+def card_problems(text: str, required: Sequence[str] = REQUIRED_KEYS) -> list[str]:
     """What is wrong with a card, found without the network.
 
     Args:
         text (`str`): the whole README, front matter included.
+        required (`Sequence[str]`, *optional*, defaults to those of a model card): keys of the front matter.
 
     Returns:
         `list[str]`: one sentence per problem, empty for a good card.
@@ -48,7 +53,7 @@ def card_problems(text: str) -> list[str]:
         data = ModelCard(text).data.to_dict()
     except Exception as error:  # the parser raises whatever YAML or the card fields raise
         return [f"front matter cannot be read: {error}"]
-    problems = [f"front matter lacks `{key}`" for key in REQUIRED_KEYS if not data.get(key)]
+    problems = [f"front matter lacks `{key}`" for key in required if not data.get(key)]
     problems += [f"{BLANK} is left in the text"] if BLANK in text else []
     for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
         try:
@@ -58,10 +63,14 @@ def card_problems(text: str) -> list[str]:
     return problems
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages a reader may have to match."""
+def installed_versions(names: Sequence[str] = VERSIONED) -> dict[str, str]:
+    """Versions of the packages a reader may have to match.
+
+    Args:
+        names (`Sequence[str]`, *optional*, defaults to those of a model card): packages; absent ones are left out.
+    """
     found = {}
-    for name in VERSIONED:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -69,8 +78,14 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _render(template: str, context: dict[str, Any]) -> str:
-    # StrictUndefined: a name the template asks for and nobody gives is an error, not an empty line in a public card
+def render_template(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a card template; a name that it asks for and nobody gives is a `CardError`.
+
+    Args:
+        template (`str`): Jinja text.
+        context (`Mapping[str, Any]`): variables of the template.
+    """
+    # otherwise it would be an empty line in a public card
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters["results_table"] = results_table
     try:
@@ -86,6 +101,7 @@ def render_card(
     results: Results | None = None,
     repo_id: str | None = None,
     base_model: str | None = None,
+    license: str | None = None,
     **context: Any,
 ) -> ModelCard:
     """Fill a method's card template.
@@ -102,6 +118,7 @@ def render_card(
             `from_pretrained`.
         base_model (`str`, *optional*, defaults to the one in the folder's configuration unless that is a local path):
             identifier of the base model on the Hub.
+        license (`str`, *optional*, defaults to what the template says): licence of the weights, as the Hub spells it.
         context: further variables for the template.
 
     Returns:
@@ -112,7 +129,7 @@ def render_card(
     results = results if results is not None or saved else reference
     config = saved.config if saved else None
     repo_id = repo_id or (saved.folder.resolve().name if saved else method.slug)
-    text = _render(
+    text = render_template(
         find(method.card).read_text(encoding="utf-8"),
         {
             "method": method,
@@ -128,7 +145,7 @@ def render_card(
             **context,
         },
     )
-    return _checked(text, results, model_name=repo_id)
+    return _checked(text, results, license, model_name=repo_id)
 
 
 def _hub_id(name: str | None) -> str | None:
@@ -137,10 +154,12 @@ def _hub_id(name: str | None) -> str | None:
     return name if is_id else None
 
 
-def _checked(text: str, results: Results | None, model_name: str) -> ModelCard:
+def _checked(text: str, results: Results | None, license: str | None, model_name: str) -> ModelCard:
     if problems := card_problems(text):
         raise CardError("; ".join(problems))
     card = ModelCard(text)
+    if license is not None:
+        card.data["license"] = license
     if results is not None and (entries := to_eval_results(results)):
         card.data["model_name"] = model_name
         card.data["eval_results"] = entries
@@ -150,7 +169,8 @@ def _checked(text: str, results: Results | None, model_name: str) -> ModelCard:
 def write_card(folder: str | Path, *, overwrite: bool = False, **options: Any) -> Path:
     """Write `README.md` (and `.eval_results/`) into a saved folder. Call it after `save_pretrained`, which edits cards.
 
-    A file `results.yaml` in the folder supplies the figures of this very model.
+    A file `results.yaml` in the folder supplies the figures of this very model. A licence that the README stated before stays,
+    unless another is asked for or the base model has changed.
 
     Args:
         folder (`str | Path`): an adapter or model folder.
@@ -163,14 +183,26 @@ def write_card(folder: str | Path, *, overwrite: bool = False, **options: Any) -
     """
     saved = read_saved(folder)
     path = saved.folder / "README.md"
-    if path.exists() and not overwrite:
-        old = path.read_text(encoding="utf-8")
-        if BLANK not in old and MARKER not in old:
-            raise FileExistsError(f"{path} was written by somebody; pass overwrite=True (--overwrite) to replace it")
+    old = read_text(path) if path.exists() else ""
+    if old and not overwrite and BLANK not in old and MARKER not in old:
+        raise FileExistsError(f"{path} was written by somebody; pass overwrite=True (--overwrite) to replace it")
     own = saved.folder / "results.yaml"
     results = load_results(own) if own.exists() else None
     card = render_card(saved.method, saved=saved, results=results, **options)
-    path.write_text(str(card), encoding="utf-8")
+    if options.get("license") is None:
+        _keep_license(card, old)
+    write_text(path, str(card))
     if results is not None:
         write_eval_results(results, saved.folder)
     return path
+
+
+def _keep_license(card: ModelCard, old_text: str) -> None:
+    """Take over the licence of an earlier README, except from a card of ours for another base model."""
+    try:
+        old = ModelCard(old_text).data
+    except (ValueError, YAMLError):  # a person's README may hold any front matter
+        return
+    if old.get("license") and not (MARKER in old_text and old.get("base_model") != card.data.get("base_model")):
+        for key in LICENSE_KEYS:
+            card.data[key] = old.get(key)

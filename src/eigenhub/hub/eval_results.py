@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
+from eigenhub.files import write_text
 from eigenhub.hub.results import Measured, Results
 
 
@@ -78,6 +79,6 @@ def write_eval_results(results: Results, folder: str | Path) -> list[Path]:
     for stem, entries in to_entries(results).items():
         path = Path(folder) / ".eval_results" / f"{stem}.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False))
         written.append(path)
     return written

@@ -4,13 +4,14 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from eigenhub.files import read_json, replace_folder, write_text
 from eigenhub.hub.module_bundle import bundle_sources
 from eigenhub.models import register_all
 
@@ -85,8 +86,14 @@ def export_checkpoint(checkpoint: str, path: str | os.PathLike) -> ModelExport:
         raise ValueError(f"`path` must be a folder that does not exist yet or is empty, got {str(target)!r}")
     model_class = saved_class(config)
     check_own(model_class, type(config))
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    return add_code(target, model_class, type(config))
+    workplace = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(source, workplace)
+        written = add_code(workplace, model_class, type(config))
+        replace_folder(workplace, target)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+    return replace(written, path=target)
 
 
 def saved_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -129,7 +136,7 @@ def add_code(folder: Path, model_class: type[PreTrainedModel], config_class: typ
     modules = [config_class.__module__, *(kind.__module__ for kind in classes.values())]
     files = bundle_sources(modules)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     auto_map = {"AutoConfig": _short_name(config_class)} | {auto: _short_name(c) for auto, c in classes.items()}
     _set_auto_map(folder / CONFIG_NAME, auto_map)
     return ModelExport(folder, model_class.__name__, len(files), auto_map)
@@ -166,5 +173,5 @@ def _short_name(kind: type) -> str:
 
 
 def _set_auto_map(path: Path, auto_map: dict[str, str]) -> None:
-    config = json.loads(path.read_text(encoding="utf-8")) | {"auto_map": auto_map}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    config = read_json(path) | {"auto_map": auto_map}
+    write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
+#: The Space that lists and opens those of all methods.
+GALLERY = "spaces/gallery"
 
 
 def resource_root(package_dir: Path = PACKAGE_DIR) -> Path:

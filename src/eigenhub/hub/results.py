@@ -37,19 +37,21 @@ findings:
 import datetime
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
+
+from eigenhub.files import read_yaml, write_text
+from eigenhub.hub.schema import SchemaError, build
 
 
 T = TypeVar("T")
 
 
-class ResultsError(ValueError):
+class ResultsError(SchemaError):
     """A results file that breaks the schema; the message names the file and the place in it."""
 
 
@@ -172,19 +174,7 @@ def _by_id(figures: list[Any], where: str) -> dict[str, Any]:
 
 
 def _build(cls: Callable[..., T], data: Any, where: str) -> T:
-    """`cls(**data)` with the place in every error."""
-    if not isinstance(data, Mapping):
-        raise ResultsError(f"{where}: expected a mapping, got {data!r}")
-    allowed = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    required = [n for n, f in allowed.items() if f.default is MISSING and f.default_factory is MISSING]
-    if unknown := [key for key in data if key not in allowed]:
-        raise ResultsError(f"{where}: unknown {unknown}; allowed: {', '.join(allowed)}")
-    if missing := [name for name in required if name not in data]:
-        raise ResultsError(f"{where}: missing {', '.join(missing)}")
-    try:
-        return cls(**data)
-    except StrictDataclassError as error:
-        raise ResultsError(f"{where}: {' '.join(str(error).split())}") from error
+    return build(cls, data, where, ResultsError)
 
 
 def _figure(cls: type[T], data: Any, where: str) -> T:
@@ -230,10 +220,10 @@ def load_results(path: str | Path) -> Results:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ResultsError(f"{path.name}: not YAML: {error}") from error
-    return parse_results(data, path.name)
+        data = read_yaml(path)
+    except ValueError as error:
+        raise ResultsError(str(error)) from error
+    return parse_results(data, str(path))
 
 
 def save_results(results: Results, path: str | Path) -> None:
@@ -244,7 +234,7 @@ def save_results(results: Results, path: str | Path) -> None:
         path (`str | Path`): the YAML file, overwritten.
     """
     text = yaml.safe_dump(_without_none(asdict(results)), sort_keys=False, allow_unicode=True, width=119)
-    Path(path).write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _without_none(value: Any) -> Any:

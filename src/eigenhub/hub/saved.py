@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recognise a saved folder: which method made it, and with which settings."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eigenhub.files import read_json
 from eigenhub.methods import METHODS, Method
 
 
@@ -44,30 +44,20 @@ def read_saved(folder: str | Path) -> SavedModel:
     for name, key in CONFIG_FILES.items():
         path = folder / name
         if path.is_file():
-            config = _read_json(path)
-            method = _method_recorded_in(folder) or _method_saved_as(config.get(key), f"`{key}` of {path}")
-            records = {name: _read_json(folder / name) for name in method.record_files if (folder / name).is_file()}
+            config = read_json(path)
+            method = _method_of(config.get(key), folder, f"`{key}` of {path}")
+            records = {name: read_json(folder / name) for name in method.record_files if (folder / name).is_file()}
             return SavedModel(folder, method, config, records)
     raise FileNotFoundError(f"{folder} holds none of {', '.join(CONFIG_FILES)}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
-    return config
-
-
-def _method_recorded_in(folder: Path) -> Method | None:
-    return next((m for m in METHODS if m.record_files and (folder / m.record_files[0]).is_file()), None)
-
-
-def _method_saved_as(given: object, where: str) -> Method:
+def _method_of(given: object, folder: Path, where: str) -> Method:
+    """The method whose class is needed to load the folder; where that is another library's, the one that left a record."""
     for method in METHODS:
         if given in method.saved_as:
+            return method
+    for method in METHODS:
+        if method.record_files and (folder / method.record_files[0]).is_file():
             return method
     known = [name for method in METHODS for name in method.saved_as]
     raise ValueError(f"{where} must be one of {', '.join(known)}; got {given!r}")

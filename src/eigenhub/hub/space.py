@@ -15,9 +15,11 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr  # noqa: E402
 
-from eigenhub.methods import get_method  # noqa: E402
+from eigenhub.methods import Method, get_method  # noqa: E402
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -84,26 +86,27 @@ CSS = """
 
 class Space(gr.Blocks):
     """
-    The page of one method: gradio's `Blocks` with the house's look and a header.
+    A page in the house's look: gradio's `Blocks` with a header.
 
     Args:
-        slug (`str`): the method, which gives title and paper.
+        slug (`str`, *optional*): the method that the page is about, whose paper the header names; `None` for a page that is
+            about no single method.
         headline (`str`): what the page is, in a few words.
         sentence (`str`): what the method does and what a visitor sees here.
+        style (`str`, *optional*): CSS of this page on top of the house's.
     """
 
-    def __init__(self, slug: str, headline: str, sentence: str, **kwargs: Any) -> None:
-        method = get_method(slug)
+    def __init__(self, slug: str | None, headline: str, sentence: str, *, style: str = "", **kwargs: Any) -> None:
+        link = "" if slug is None else paper_link(get_method(slug))
         # Files that visitors made or uploaded are looked through every hour and live for a day.
         super().__init__(title=headline, analytics_enabled=False, delete_cache=(3600, 86400), **kwargs)
+        self.own_style = style
         with self:
-            gr.HTML(
-                header(headline, sentence, method.paper, method.arxiv), elem_classes=["space-header", "space-html"]
-            )
+            gr.HTML(header(headline, sentence) + link, elem_classes=["space-header", "space-html"])
 
     def launch(self, *args: Any, **kwargs: Any) -> Any:
         """`Blocks.launch` in the house's look; every argument can still be given."""
-        return super().launch(*args, **{"theme": THEME, "css": CSS, **kwargs})
+        return super().launch(*args, **{"theme": THEME, "css": CSS + self.own_style, **kwargs})
 
     def serve(self, argv: Sequence[str] | None = None) -> None:
         """Launch from the command line: what `python app.py` and `eigenhub space` do.
@@ -117,8 +120,25 @@ class Space(gr.Blocks):
             "--share", action="store_true", default=None, help="make a public link through gradio's servers"
         )
         parser.add_argument("--open", action="store_true", help="open a browser")
+        parser.add_argument("--mcp", action="store_true", help="offer the named endpoints as tools over MCP, too")
+        parser.add_argument(
+            "--until-closed",
+            action="store_true",
+            help="end when standard input closes: for a program that starts this",
+        )
         given = parser.parse_args(argv)
-        self.launch(server_port=given.port, share=given.share, inbrowser=given.open)
+        if given.mcp and find_spec("mcp") is None:
+            parser.error("--mcp needs the package mcp, which is missing: pip install 'mcp<2'")
+        self.launch(
+            server_port=given.port,
+            share=given.share,
+            inbrowser=given.open,
+            mcp_server=given.mcp or None,  # None leaves it to GRADIO_MCP_SERVER
+            prevent_thread_lock=given.until_closed,
+        )
+        if given.until_closed:
+            sys.stdin.read()
+            self.close(verbose=False)
 
 
 def download_folder() -> Path:
@@ -128,12 +148,19 @@ def download_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=parent))
 
 
-def header(headline: str, sentence: str, paper: str, arxiv: str) -> str:
+def header(headline: str, sentence: str) -> str:
     """HTML of the top of the page."""
-    return (
-        f"<h1>{escape(headline)}</h1><p>{escape(sentence)}</p>"
-        f'<a href="https://arxiv.org/abs/{escape(arxiv)}" title="{escape(paper)}" target="_blank">Paper: arXiv {escape(arxiv)}</a>'
-    )
+    return f"<h1>{escape(headline)}</h1><p>{escape(sentence)}</p>"
+
+
+def paper_link(method: Method) -> str:
+    """HTML of a link to the paper of a method, with its title as tooltip.
+
+    Args:
+        method (`Method`): row of `METHODS`.
+    """
+    arxiv = escape(method.arxiv)
+    return f'<a href="https://arxiv.org/abs/{arxiv}" title="{escape(method.paper)}" target="_blank">Paper: arXiv {arxiv}</a>'
 
 
 def tiles(facts: Sequence[tuple[str, str, str]]) -> str:
