@@ -5,10 +5,10 @@ python benchmarks/bt2.py            # five minutes, most of them torch's matrix 
 python benchmarks/bt2.py --short    # up to d = 512; saves nothing
 """
 
-import argparse
 from collections.abc import Callable
 
 import torch
+from support.arguments import arguments
 from support.report import row, save
 from support.timing import interleaved, ratio
 from torch import nn
@@ -23,6 +23,7 @@ BATCH = 64
 BOUNDS = {512: 1 / 20, 2048: 1 / 30}
 ROUNDS = {128: 20, 384: 10, 512: 8, 1024: 3, 2048: 2}
 OURS, DEFAULT = "Cayley on activations", "torch default"
+PEERS = ("torch cayley", "plain linear layer")
 
 
 def linear(d: int) -> nn.Linear:
@@ -71,7 +72,8 @@ def step_time(d: int) -> list[dict]:
             found = ratio(seconds, name, DEFAULT)
             bound = BOUNDS.get(d) if name == OURS else None
             milliseconds = 1e3 * sorted(seconds[name])[len(seconds[name]) // 2]
-            rows.append(row(f"{name} / {DEFAULT}", setting, found.pop("ratio"), bound, ms=milliseconds, **found))
+            kind = "peers" if name in PEERS else "ratio"
+            rows.append(row(f"{name} / {DEFAULT}", setting, found.pop("ratio"), bound, kind, ms=milliseconds, **found))
     return rows
 
 
@@ -85,7 +87,7 @@ def errors(d: int) -> list[dict]:
             matrix = model.matrix() if isinstance(model, OrthogonalTransform) else model.weight
             defect = gram_defect(matrix.double()).abs().max().item()
         bound = 1e-5 if isinstance(model, OrthogonalTransform) else None
-        rows.append(row(f"orthogonality error: {name}", f"d={d}, float32", defect, bound))
+        rows.append(row(f"orthogonality error: {name}", f"d={d}, float32", defect, bound, "error"))
     return rows
 
 
@@ -107,15 +109,13 @@ def inference(n: int, m: int, k: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="small sizes; prints only")
-    args = parser.parse_args()
+    short = not arguments(__doc__, "full", "small sizes; prints only").parse_args().full
     torch.set_num_threads(1)
-    sizes = [d for d in ROUNDS if not args.short or d <= 512]
+    sizes = [d for d in ROUNDS if not short or d <= 512]
     rows = [line for d in sizes for line in step_time(d)]
     rows += [line for d in (128, 512) for line in errors(d)]
     rows += [line for shape in ((384, 384, 32), (768, 768, 32)) for line in inference(*shape)]
-    save("bt2", "BT2: the orthogonal transform", rows, ["eigenhub"], keep=not args.short)
+    save("bt2", "BT2: the orthogonal transform", rows, ["eigenhub"], keep=not short)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python benchmarks/bt2_index.py            # with a million vectors, about ten mi
 python benchmarks/bt2_index.py --short    # twenty thousand; saves nothing
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import torch
+from support.arguments import arguments
 from support.report import row, save
 from support.timing import interleaved, ratio
 from transformers import BertConfig, BertModel
@@ -103,8 +103,8 @@ def backfill_rows(backend: str, count: int, rounds: int) -> list[dict[str, Any]]
         rate = BATCH / np.median(seconds["ours"])
         rows = [
             row("durable backfill over raw upsert", setting, found.pop("ratio"), UPSERT_BOUND, **found),
-            row("backfill, vectors per second", setting, rate, digits=4),
-            row("making the index, seconds", setting, made),
+            row("backfill, vectors per second", setting, rate, kind="time", digits=4),
+            row("making the index, seconds", setting, made, kind="time"),
         ]
         del raw
         return [*rows, *search_rows(index, new, setting)]
@@ -130,7 +130,7 @@ def search_rows(index: CompatibleIndex, new: np.ndarray, setting: str) -> list[d
     what = f"search, {share:.0%} backfilled over 100 %"
     return [
         row(what, setting, found.pop("ratio"), SEARCH_BOUND, **found),
-        row("one search, milliseconds", setting, 1000 * float(np.median(mixed)) / 8),
+        row("one search, milliseconds", setting, 1000 * float(np.median(mixed)) / 8, kind="time"),
     ]
 
 
@@ -140,7 +140,8 @@ def fit_rows() -> list[dict[str, Any]]:
     begin = time.process_time()
     head = fit_head(TeacherVectors(*sides))
     spent = time.process_time() - begin
-    rows = [row("fit-head, processor seconds", "2,400 pairs, 384 dimensions, 32 added", spent, FIT_BOUND)]
+    what, setting = "fit-head, processor seconds", "2,400 pairs, 384 dimensions, 32 added"
+    rows = [row(what, setting, spent, FIT_BOUND, "time")]
     config = BertConfig(hidden_size=OLD_DIM, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
     trunk, folded = BertModel(config).eval(), FoldedHead(head).eval()
     tokens, vectors = torch.randint(1000, (32, 48)), torch.randn(32, OLD_DIM)
@@ -160,9 +161,7 @@ def fit_rows() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="fewer vectors, nothing saved")
-    short = parser.parse_args().short
+    short = not arguments(__doc__, "full", "twenty thousand vectors; prints only").parse_args().full
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     rows = fit_rows()

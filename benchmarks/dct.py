@@ -7,12 +7,11 @@ python benchmarks/dct.py --short    # a smaller layer and fewer rounds, for a qu
 Peers that are not installed are named and left out: `pip install 'eigenhub[bench,quant]'` brings them.
 """
 
-import argparse
-
 import torch
+from support.arguments import arguments
 from support.contenders import SLOW, available, layer_shapes, layer_weights, state_bytes
 from support.report import row, save
-from support.timing import interleaved
+from support.timing import halves, interleaved
 from torch.optim import Optimizer
 
 from eigenhub.linalg import dct, dct_matrix
@@ -76,7 +75,13 @@ def transform_times(n: int, rounds: int, with_svd: bool) -> list[dict]:
     bounds = dict(zip(("product", "SVD"), TRANSFORM_BOUNDS.get(n, (None, None)), strict=True))
     setting = f"{n} x {n}, float32"
     return [
-        row(f"DCT by FFT / {peer}", setting, quickest(seconds, "FFT", peer), bounds[peer])
+        row(
+            f"DCT by FFT / {peer}",
+            setting,
+            quickest(seconds, "FFT", peer),
+            bounds[peer],
+            **halves(seconds, "FFT", peer),
+        )
         for peer in contenders
         if peer != "FFT"
     ]
@@ -87,13 +92,14 @@ def step_times(optimizers: dict[str, Optimizer], rounds: int) -> Seconds:
     return interleaved({name: o.step for name, o in optimizers.items()}, rounds, "steps", limits)
 
 
+def step_row(seconds: Seconds, setting: str, name: str, peer: str, bound: float | None = None) -> dict:
+    details = {"rounds": len(seconds[peer]), **halves(seconds, name, peer)}
+    return row(f"{name} / {peer}", setting, quickest(seconds, name, peer), bound, **details)
+
+
 def step_rows(seconds: Seconds, setting: str) -> list[dict]:
     """Ratios of single steps at the size that the project asks something of."""
-    return [
-        row(f"{name} / {peer}", setting, quickest(seconds, name, peer), bound, rounds=len(seconds[peer]))
-        for name, peer, bound in STEPS
-        if peer in seconds
-    ]
+    return [step_row(seconds, setting, name, peer, bound) for name, peer, bound in STEPS if peer in seconds]
 
 
 def small_rows(rounds: int) -> list[dict]:
@@ -104,7 +110,7 @@ def small_rows(rounds: int) -> list[dict]:
     makers = {name: make for name, make in available()[0].items() if name in wanted}
     seconds = step_times({name: make(layer_weights(weights), SMALL_RANK) for name, make in makers.items()}, rounds)
     setting = f"step on one layer of {SMALL}, r={SMALL_RANK}, float32"
-    return [row(f"{a} / {b}", setting, quickest(seconds, a, b)) for a, b in pairs if b in seconds]
+    return [step_row(seconds, setting, a, b) for a, b in pairs if b in seconds]
 
 
 def averaged(choosing: list[float], between: list[float], gap: int) -> float:
@@ -140,17 +146,15 @@ def byte_rows(optimizers: dict[str, Optimizer], shapes: list[tuple[int, int]], r
             real = state_bytes(optimizers[name])
             exact = {"bytes": real, "expected": expected, "digits": 6}
             what = f"state of {name} / formula"
-            rows.append(row(what, setting, real / expected, 1.0 if name in OURS else None, **exact))
+            rows.append(row(what, setting, real / expected, 1.0 if name in OURS else None, "size", **exact))
     baseline = state_bytes(optimizers["AdamW fused"])
     for name in ("DCT-AdamW", "DCT-AdamW, int8 feedback", "Trion", "AuON"):
-        rows.append(row(f"state of {name} / AdamW", setting, state_bytes(optimizers[name]) / baseline))
+        rows.append(row(f"state of {name} / AdamW", setting, state_bytes(optimizers[name]) / baseline, kind="size"))
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="smaller and fewer; prints only")
-    short = parser.parse_args().short
+    short = not arguments(__doc__, "full", "a smaller layer and fewer rounds; prints only").parse_args().full
     torch.set_num_threads(1)
     model, rank, rounds = (SMALL, SMALL_RANK, 4) if short else (MODEL, RANK, 20)
     makers, absent = available()

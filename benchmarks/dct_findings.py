@@ -9,7 +9,6 @@ rate of the matrices and that of everything else are searched on seed 0, open-en
 best is then repeated on two more seeds. Finished runs are kept in --cache, so the grid can be stopped and continued.
 """
 
-import argparse
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from support.arguments import add_cache, arguments
 from support.cached import cached
 
 
@@ -300,11 +300,8 @@ def card_figures(races: dict[str, dict], seeds: tuple[int, ...], steps: int, pac
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--full", action="store_true", help="the whole grid; saves its results")
-    length.add_argument("--short", action="store_true", help="a few steps of everything, prints only (the default)")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench/dct_findings"), help="default: %(default)s")
+    parser = arguments(__doc__, "short", "a few steps of everything; prints only", "the whole grid; saves its results")
+    add_cache(parser, "dct_findings")
     args = parser.parse_args()
     steps, seeds, searched = FULL if args.full else SHORT
     races, others = find(Plan(steps, seeds, searched, args.cache))
@@ -318,7 +315,7 @@ def main() -> None:
     rows += [*energy_rows(others["energy"]), *overlap_rows(others["overlap"])]
     packages = ["transformers", "eigenhub", *(["galore-torch"] if "GaLore r=32, gap 50" in races else [])]
     note = NOTE.format(steps=steps, seeds=", ".join(map(str, seeds)))
-    save("dct_findings", "DCT-AdamW, Trion, AuON: findings", rows, packages, keep=args.full, note=note)
+    save("dct_findings", "DCT-AdamW, Trion, AuON: findings", rows, packages, args.full, note, "quality")
     if args.full:
         replace_measured("dct", card_figures(races, seeds, steps, packages))
 

@@ -8,7 +8,6 @@ The engine is timed against a loop by hand that trains the same steps on the sam
 at the same B. Times are processor times of one thread.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.arguments import arguments
 from support.fedsvd_engine import engines, seconds_of
 from support.report import row, save
 from torch import Tensor
@@ -89,10 +89,11 @@ def refactorisation(size: int, rank: int, repeats: int) -> list[dict]:
         "dense SVD, float32": (b, a, *found["dense"]),
         "svd_lowrank, float32": (b, a, *truncated(b, a, rank)),
     }
-    for name, arguments in errors.items():
-        rows.append(row(f"product error: {name}", where, product_error(*arguments), 1e-6 if "ours" in name else None))
+    for name, given in errors.items():
+        bound = 1e-6 if "ours" in name else None
+        rows.append(row(f"product error: {name}", where, product_error(*given), bound, "error"))
     defect = (ours.A.double() @ ours.A.double().mT - torch.eye(rank)).abs().max().item()
-    return [*rows, row("orthonormality of A, float32 factors", f"{size} x {size}, r={rank}", defect, 1e-6)]
+    return [*rows, row("orthonormality of A, float32 factors", f"{size} x {size}, r={rank}", defect, 1e-6, "error")]
 
 
 def large_state() -> dict[str, Tensor]:
@@ -109,7 +110,7 @@ def whole_model() -> dict:
     state = large_state()
     times = [seconds_of(lambda: refactor_state_dict(state)) for _ in range(20)]
     setting = f"{LARGE_LAYERS} layers of {LARGE} x {LARGE}, r={LARGE_RANK}, float32; seconds, fastest of 20"
-    return row("refactorisation of all adapters of a RoBERTa-large, seconds", setting, min(times), 0.2)
+    return row("refactorisation of all adapters of a RoBERTa-large, seconds", setting, min(times), 0.2, "time")
 
 
 def bytes_sent() -> list[dict]:
@@ -129,11 +130,13 @@ def bytes_sent() -> list[dict]:
             f"{where}; {up / 1e6:.2f} MB against {both_up / 1e6:.2f} MB",
             up / both_up,
             0.5,
+            "size",
         ),
         row(
             "download, rotation / whole",
             f"{where}; {rotation / 1e6:.2f} MB against {down / 1e6:.2f} MB",
             rotation / down,
+            kind="size",
         ),
     ]
 
@@ -179,22 +182,20 @@ def memory(rounds: int) -> list[dict]:
     growth = many["rounds"][-1] / many["rounds"][0]
     ends = f"after round {rounds} over after round 1; {many['rounds'][-1]:.0f} MB"
     return [
-        row("peak memory, 1,000 clients / 50 clients", peaks, many["peak"] / few["peak"], 1.05),
-        row("resident memory with 1,000 clients over the rounds", ends, growth, 1.05),
+        row("peak memory, 1,000 clients / 50 clients", peaks, many["peak"] / few["peak"], 1.05, "size"),
+        row("resident memory with 1,000 clients over the rounds", ends, growth, 1.05, "size"),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="a smaller matrix and fewer rounds; prints only")
-    args = parser.parse_args()
+    short = not arguments(__doc__, "full", "a smaller matrix and fewer rounds; prints only").parse_args().full
     torch.set_num_threads(1)
-    rows = refactorisation(*((1024, 8, 10) if args.short else (4096, 16, 30)))
+    rows = refactorisation(*((1024, 8, 10) if short else (4096, 16, 30)))
     rows += [whole_model(), *bytes_sent()]
-    rows += engines(*((3, 1) if args.short else (10, 5)))
-    rows += [*ledger(), *memory(2 if args.short else 6)]
+    rows += engines(*((3, 1) if short else (10, 5)))
+    rows += [*ledger(), *memory(2 if short else 6)]
     packages = ["transformers", "peft", "accelerate", "opacus", "eigenhub"]
-    save("fedsvd", "FedSVD: what it costs", rows, packages, keep=not args.short, note=NOTE)
+    save("fedsvd", "FedSVD: what it costs", rows, packages, keep=not short, note=NOTE)
 
 
 if __name__ == "__main__":

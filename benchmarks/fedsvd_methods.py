@@ -10,13 +10,13 @@ and averaged too, once under a frozen random head. Finished runs are kept in
 --cache, so it can be stopped and continued.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from support.arguments import add_cache, arguments
 from support.cached import cached
 
 
@@ -153,9 +153,9 @@ def claims(digits: Table, sentences: Table, frozen: Table) -> list[dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="all seeds and rounds; saves its results, fills the card")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench/fedsvd_methods"), help="default: %(default)s")
+    full = "all seeds and rounds; saves its results, fills the card"
+    parser = arguments(__doc__, "short", "one seed, two rounds of everything; prints only", full)
+    add_cache(parser, "fedsvd_methods")
     parser.add_argument(
         "--only", choices=("digits", *GRIDS, "findings"), help="fill the cache with this part; prints nothing"
     )
@@ -183,7 +183,15 @@ def main() -> None:
     rows += [*claims(*tables.values()), *found["findings"]]
     packages = ["transformers", "peft", "opacus", "eigenhub"]
     note = NOTE.format(seeds=", ".join(map(str, seeds)))
-    save("fedsvd_methods", "FedSVD: findings on digits and sentences", rows, packages, keep=args.full, note=note)
+    save(
+        "fedsvd_methods",
+        "FedSVD: findings on digits and sentences",
+        rows,
+        packages,
+        keep=args.full,
+        note=note,
+        kind="quality",
+    )
     if args.full:
         command = "python benchmarks/fedsvd_methods.py --full"
         replace_measured("fedsvd", card_figures(tables, list(seeds), command))

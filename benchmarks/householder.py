@@ -8,9 +8,8 @@ All times are processor times of one thread, which on a busy machine are nearly 
 ratio take turns, and are checked to agree before they are timed.
 """
 
-import argparse
-
 import torch
+from support.arguments import arguments
 from support.householder_speed import long_rows, other_rows, thin_rows
 from support.householder_speed_generator import STEP_BOUND, affine_rows, parameter_rows, projector_rows, step_rows
 from support.householder_start import start_rows
@@ -26,12 +25,11 @@ NOTE = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="fewer rounds, smaller images; prints only")
-    short = parser.parse_args().short
+    short = not arguments(__doc__, "full", "fewer rounds, smaller images; prints only").parse_args().full
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     # First, while nothing has filled the memory with gigabytes: that changes what an allocation costs, for some more than others.
+    # In a sitting nothing has either, since every benchmark has a process of its own.
     rows = step_rows(32 if short else 256, 1, 2 if short else 3, None if short else STEP_BOUND)
     rows += step_rows(16 if short else 64, 4, 2 if short else 3)
     rows += projector_rows(32 if short else 256, 3 if short else 11)

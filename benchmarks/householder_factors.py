@@ -10,11 +10,11 @@ are judged by what they do to the factors at equal visible change. Finished runs
 it can be stopped and continued.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.arguments import add_cache, arguments
 from support.cached import cached
 
 
@@ -64,11 +64,10 @@ def _arms_of(part: str) -> tuple[list[str], Callable[..., dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="all seeds and steps; saves its results")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("runs/bench/householder_factors"), help="default: %(default)s"
+    parser = arguments(
+        __doc__, "short", "one seed, a few steps of everything; prints only", "all seeds and steps; saves its results"
     )
+    add_cache(parser, "householder_factors")
     parser.add_argument("--only", choices=PARTS, help="run this part; with --full, saves its results alone")
     args = parser.parse_args()
 
@@ -84,7 +83,7 @@ def main() -> None:
         table = run_all(part, seeds, settings[part], args.cache)
         packages = ["transformers", "eigenhub"]
         note = NOTES[part].format(seeds=", ".join(map(str, seeds)), **settings[part])
-        save(f"householder_{part}", TITLES[part], rows_of(part, table), packages, keep=args.full, note=note)
+        save(f"householder_{part}", TITLES[part], rows_of(part, table), packages, args.full, note, "quality")
         if args.full:
             command = f"python benchmarks/householder_factors.py --full --only {part}"
             replace_measured("householder", card_figures(part, table, seeds, command))

@@ -11,7 +11,6 @@ initialisation has put them, and there is no D, which would carry noise past the
 every layer at the frequency that S4D-LegS amplifies most.
 """
 
-import argparse
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from support.arguments import add_cache, arguments
 from support.cached import cached
 
 
@@ -230,11 +230,10 @@ def draw(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--full", action="store_true", help="all epochs and seeds; saves the results and fills the card")
-    mode.add_argument("--figure", action="store_true", help="draw the transfer functions only")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench/s5_noise"), help="default: %(default)s")
+    full = "all epochs and seeds; saves the results and fills the card"
+    parser = arguments(__doc__, "short", "one epoch and one seed of everything; prints only", full)
+    parser.add_argument("--figure", action="store_true", help="draw the transfer functions only")
+    add_cache(parser, "s5_noise")
     args = parser.parse_args()
     if args.figure:
         draw(Path(__file__).parent.parent / "docs" / "images" / "s5_ptd_transfer.png")
@@ -250,7 +249,7 @@ def main() -> None:
     torch.set_num_threads(1)  # as in the processes that did the work; the report notes it
     note = NOTE.format(seeds=", ".join(map(str, seeds)), epochs=epochs)
     title = "State space models under noise of one frequency"
-    save("s5_noise", title, rows, ["transformers", "eigenhub"], keep=args.full, note=note)
+    save("s5_noise", title, rows, ["transformers", "eigenhub"], keep=args.full, note=note, kind="quality")
     if args.full:
         replace_measured("s5_ptd", card_figures(rows, seeds, epochs))
 

@@ -22,8 +22,10 @@ from typing import Any
 
 import torch
 from support import ssm_peers
+from support.arguments import arguments
 from support.jax_peer import JaxPeer
 from support.report import row, save
+from support.timing import halves
 from tqdm import tqdm
 
 from eigenhub.linalg.scan import diagonal_ssm, ssm_step
@@ -86,10 +88,11 @@ def in_turn(calls: dict[str, Callable[[], Any]], rounds: int, label: str) -> dic
     return seconds
 
 
-def fastest(seconds: dict[str, list[float]], name: str, peer: str) -> tuple[float, dict[str, float]]:
-    """Shortest call of `name` over shortest call of `peer`, and both in milliseconds."""
+def fastest(seconds: dict[str, list[float]], name: str, peer: str) -> tuple[float, dict[str, Any]]:
+    """Shortest call of `name` over shortest call of `peer`, both in milliseconds, and the spread."""
     one, other = min(seconds[name]), min(seconds[peer])
-    return one / other, {"milliseconds": 1e3 * one, "milliseconds_peer": 1e3 * other}
+    times = {"milliseconds": 1e3 * one, "milliseconds_peer": 1e3 * other}
+    return one / other, {**times, **halves(seconds, name, peer)}
 
 
 def layer_time(length: int, rounds: int, jax: JaxPeer | None) -> list[dict]:
@@ -114,7 +117,8 @@ def memory(length: int) -> list[dict]:
         if peer != "fused":
             bound = MEMORY_BOUND if peer == "s5-pytorch" else None
             setting = f"forward + backward, {SHAPE}, L={length}; {peaks['fused']:.0f} MB against {peaks[peer]:.0f} MB"
-            rows.append(row(f"peak memory, fused scan / {peer}", setting, peaks["fused"] / peaks[peer], bound))
+            value = peaks["fused"] / peaks[peer]
+            rows.append(row(f"peak memory, fused scan / {peer}", setting, value, bound, "size"))
     return rows
 
 
@@ -163,6 +167,8 @@ def growth(short: int, long: int, rounds: int) -> dict:
         calls[str(length)] = ssm_peers.step_of(layer, leaves, *ssm_peers.inputs(1, length, FEATURES))
     value, details = fastest(in_turn(calls, rounds, "growth"), str(long), str(short))
     setting = f"fused, forward + backward, B=1, H={FEATURES}, P={STATES}, float32"
+    if "range" in details:
+        details["range"] = [end * short / long for end in details["range"]]
     return row(f"time per step at L={long} / L={short}", setting, value * short / long, GROWTH_BOUND, **details)
 
 
@@ -194,22 +200,21 @@ def run(jax: JaxPeer | None, short: bool) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="short sequences and few rounds; prints only")
+    parser = arguments(__doc__, "full", "short sequences and few rounds; prints only")
     parser.add_argument("--jax-python", default=os.environ.get("EIGENHUB_JAX_PYTHON"), help="interpreter that has jax")
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "LENGTH"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.peak:
-        return print_peak(arguments.peak[0], int(arguments.peak[1]))
-    if arguments.jax_python is None:
+    if args.peak:
+        return print_peak(args.peak[0], int(args.peak[1]))
+    if args.jax_python is None:
         print("no --jax-python given: JAX is left out", flush=True)
-    jax = JaxPeer(arguments.jax_python, FEATURES, STATES) if arguments.jax_python else None
-    rows = run(jax, arguments.short)
+    jax = JaxPeer(args.jax_python, FEATURES, STATES) if args.jax_python else None
+    rows = run(jax, not args.full)
     if jax is not None:
         jax.close()
     packages = ["eigenhub", *(["s5-pytorch"] if importlib.util.find_spec("s5") else [])]
-    save("s5_ptd", "S5-PTD: the scan", rows, packages, keep=not arguments.short, note=NOTE)
+    save("s5_ptd", "S5-PTD: the scan", rows, packages, keep=args.full, note=NOTE)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ ratio take turns, or their fastest of several timings count. The forms of EigenS
 timed.
 """
 
-import argparse
-
 import torch
+from support.arguments import arguments
 from support.report import save
 from support.send_scoring import CASES, scoring
 from support.send_spectra import errors, few_answers, many_answers
@@ -26,9 +25,7 @@ NOTE = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="fewer answers and rounds; prints only")
-    short = parser.parse_args().short
+    short = not arguments(__doc__, "full", "fewer answers and rounds; prints only").parse_args().full
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     rows = few_answers(4096)

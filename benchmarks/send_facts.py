@@ -9,10 +9,10 @@ A small GPT-NeoX knows the facts of 60 people and learns those of 70 others by `
 two of six forms; it is asked in the other four. Finished runs are kept in --cache, so it can be stopped and continued.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from support.arguments import add_cache, arguments
 from support.send_facts_arms import EPOCHS, EXTRA, MAIN, SHORT, run_arms
 
 
@@ -65,11 +65,10 @@ def timed(epochs: int, rounds: int, cache: Path) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--full", action="store_true", help="everything; saves the results, fills the card")
-    mode.add_argument("--plot", action="store_true", help="draw the figure from the saved results only")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench/send_facts"), help="default: %(default)s")
+    full = "everything; saves the results, fills the card"
+    parser = arguments(__doc__, "short", "one seed, few epochs and arms; prints only", full)
+    parser.add_argument("--plot", action="store_true", help="draw the figure from the saved results only")
+    add_cache(parser, "send_facts")
     parser.add_argument(
         "--only",
         choices=("main", "extra", "detectors", "timing"),
@@ -123,7 +122,8 @@ def report(found: dict[str, Any], full: bool) -> None:
         *rows_of.cost_rows(found["timing"]),
     ]
     packages = ["transformers", "peft", "eigenhub"]
-    save("send_facts", "SenD: facts learnt and hallucinated", rows, packages, keep=full, note=NOTE if full else "")
+    note = NOTE if full else ""
+    save("send_facts", "SenD: facts learnt and hallucinated", rows, packages, full, note, "quality")
     if full:
         command = "python benchmarks/send_facts.py --full"
         replace_measured("send", card_figures(MAIN, found["main"], found["detectors"], list(SEEDS), command))

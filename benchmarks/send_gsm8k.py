@@ -10,13 +10,13 @@ Needs train.jsonl and test.jsonl of `openai/gsm8k` in ../shared/data/gsm8k or in
 Finished runs are kept in --cache, so it can be stopped and continued.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.arguments import add_cache, arguments
 from support.cached import cached
 
 
@@ -116,9 +116,9 @@ def trained_further(plan: Plan, steps: "Sequence[Step]", cache: Path) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="all seeds and steps; saves its results, fills the card")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench/send_gsm8k"), help="default: %(default)s")
+    full = "all seeds and steps; saves its results, fills the card"
+    parser = arguments(__doc__, "short", "one seed, a model trained for a minute; prints only", full)
+    add_cache(parser, "send_gsm8k")
     args = parser.parse_args()
 
     import torch
@@ -159,7 +159,7 @@ def main() -> None:
     detectors = [line for t in TEMPERATURES for table in tables for line in table(t, runs[t], steps, plan.resamples)]
     rows = [*answers, *detectors, *send_gsm8k_report.arm_rows(arms)]
     title = "SenD: detecting wrong answers on GSM8K"
-    save("send_gsm8k", title, rows, ["transformers", "eigenhub"], keep=args.full, note=note)
+    save("send_gsm8k", title, rows, ["transformers", "eigenhub"], args.full, note, "quality")
     if args.full:
         replace_measured("send", card_figures(rows, list(plan.seeds), COMMAND))
 

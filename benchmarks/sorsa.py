@@ -5,13 +5,13 @@ python benchmarks/sorsa.py            # everything, about a quarter of an hour o
 python benchmarks/sorsa.py --short    # smaller decompositions and fewer rounds, for a quick look; saves nothing
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from support.arguments import arguments
 from support.report import row, save
 from support.timing import interleaved, ratio
 from torch import nn
@@ -72,7 +72,8 @@ def layer_time(rank: int, rounds: int) -> list[dict]:
         if name != "LoRA":
             found = ratio(seconds, name, "LoRA")
             bound = LAYER_BOUNDS[rank] if name == "SORSA" else None
-            rows.append(row(f"{name} layer / LoRA layer", setting, found.pop("ratio"), bound, **found))
+            kind = "ratio" if name == "SORSA" else "peers"
+            rows.append(row(f"{name} layer / LoRA layer", setting, found.pop("ratio"), bound, kind, **found))
     return rows
 
 
@@ -125,7 +126,8 @@ def initialisation(m: int, n: int, rank: int, bounds: dict[str, float]) -> list[
         angle = subspace_angles(u.double(), u0[:, :rank].double())[0].item()
         what = f"SVD by {name} / torch.linalg.svd"
         setting = f"{m}x{n}, r={rank}; block error {error:.1e}, largest angle {angle:.1e} rad"
-        rows.append(row(what, setting, share, bounds.get(name), block_error=error, largest_angle=angle))
+        kind = "peers" if "PiSSA" in name else "ratio"
+        rows.append(row(what, setting, share, bounds.get(name), kind, block_error=error, largest_angle=angle))
         print(rows[-1]["what"], setting, f"{share:.3f}", flush=True)
     return rows
 
@@ -145,13 +147,12 @@ def memory(rank: int) -> dict:
     sorsa, lora = adapter_bytes(adapted("SORSA", rank)), adapter_bytes(adapted("LoRA", rank))
     copy = 4 * (2 * WIDTH * rank + rank)
     extra = sorsa - lora - 4 * rank  # S, the r values that LoRA has not
-    return row("adapter bytes above LoRA / one copy of the factors", f"d={WIDTH}, r={rank}", extra / copy, 1.0)
+    what = "adapter bytes above LoRA / one copy of the factors"
+    return row(what, f"d={WIDTH}, r={rank}", extra / copy, 1.0, "size")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="smaller and fewer; prints only")
-    short = parser.parse_args().short
+    short = not arguments(__doc__, "full", "smaller decompositions and fewer rounds; prints only").parse_args().full
     rounds = 5 if short else 40
     rows = [entry for rank in LAYER_BOUNDS for entry in layer_time(rank, rounds)]
     rows += [penalty_share(rank, max(3, rounds // 4)) for rank in LAYER_BOUNDS]

@@ -174,4 +174,4 @@ def parameter_rows() -> list[dict[str, Any]]:
     thin, dense = (ProjectedAffine(D, D, RANK, parameterization=form) for form in ("thin", "dense"))
     setting = f"one {D} x {D} layer, rank {RANK}; a number, without the bias"
     kinds = {"thin": thin, "dense": dense, "plain": EqualizedLinear(D, D)}
-    return [row(f"parameters, {name}", setting, size(module), digits=6) for name, module in kinds.items()]
+    return [row(f"parameters, {name}", setting, size(module), kind="size", digits=6) for name, module in kinds.items()]

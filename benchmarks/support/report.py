@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Result files, and the page that is generated from them."""
+"""Rows of a report and the files that they are saved to."""
 
 import datetime
 import json
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 RESULTS = Path(__file__).parent.parent / "results"
-PAGE = RESULTS.parent / "README.md"
-HEADER = """# Benchmarks
-
-Generated from `results/*.json` by the benchmarks themselves; run them with `make bench`. Unless a section says otherwise,
-all figures are ratios between contenders timed in turn in one run, so that they say something beyond this machine. "Bound"
-is what the project asks of itself.
-"""
+#: Set by a sitting: the folder that takes the results of a program, those of short runs too.
+RESULTS_VARIABLE = "EIGENHUB_BENCH_RESULTS"
+#: What a value can be. Only like is compared with like, and only the first three have a direction that is ours to answer for.
+KINDS = {
+    "ratio": "time of ours over that of a peer, of another form or of another size",
+    "excess": "such a ratio less one",
+    "size": "bytes, memory or numbers of parameters, mostly ratios of them",
+    "peers": "ratio of times in which ours has no part",
+    "time": "an absolute time or rate, which says nothing on another machine",
+    "error": "a numerical error",
+    "quality": "what trained models are worth, or another finding",
+}
 
 
 def environment(packages: list[str]) -> dict[str, Any]:
     """Machine, date and versions of a run."""
+    import torch
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "date": datetime.date.today().isoformat(),
@@ -34,52 +40,62 @@ def environment(packages: list[str]) -> dict[str, Any]:
     }
 
 
-def row(what: str, setting: str, value: float, bound: float | None = None, **details: Any) -> dict[str, Any]:
+def row(
+    what: str, setting: str, value: float, bound: float | None = None, kind: str | None = None, **details: Any
+) -> dict[str, Any]:
     """One line of a report: `bound` is the largest `value` that is accepted.
 
-    Among the details, `quartiles` or `range` show the spread and `digits` (3) says how exactly to print it.
+    `what` and the part of `setting` in front of a semicolon identify the line, from one run to the next; what was measured
+    beside the value stands behind the semicolon. `kind` is a key of `KINDS`; without it, that of the report. Among the
+    details, `quartiles` or `range` show the spread and `digits` (3) says how exactly to print it.
     """
-    return {"what": what, "setting": setting, "value": value, "bound": bound, **details}
+    kinds = {} if kind is None else {"kind": kind}
+    return {"what": what, "setting": setting, "value": value, "bound": bound, **kinds, **details}
+
+
+def results_folder() -> Path:
+    """Where programs write their results, and read what they have written."""
+    return Path(os.environ.get(RESULTS_VARIABLE, RESULTS))
 
 
 def save(
-    slug: str, title: str, rows: list[dict[str, Any]], packages: list[str], keep: bool = True, note: str = ""
+    slug: str,
+    title: str,
+    rows: list[dict[str, Any]],
+    packages: list[str],
+    keep: bool = True,
+    note: str = "",
+    kind: str = "ratio",
 ) -> None:
-    """Print the rows of one run; write them and make the page anew, unless the run was only a quick look.
+    """Print the rows of one run; write them and make the pages anew, unless the run was only a quick look.
 
-    `note` says what the figures of this section are, where they are not ratios of times.
+    In a sitting all rows are written to its folder, and no page is made.
+
+    Args:
+        slug (`str`): name of the file.
+        title (`str`): title of the page.
+        rows (`list[dict]`): from [`row`].
+        packages (`list[str]`): whose versions to note, beside torch.
+        keep (`bool`, *optional*, defaults to `True`): whether this is a full run.
+        note (`str`, *optional*): what the figures are, where they are not ratios of times.
+        kind (`str`, *optional*, defaults to `"ratio"`): of rows that do not say it themselves.
     """
-    content = {"title": title, "note": note, "environment": environment(packages), "rows": rows}
-    print(_section(content))
-    if keep:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{slug}.json").write_text(json.dumps(content, indent=2) + "\n")
+    from support.pages import render_page, section
+
+    rows = [{"kind": kind, **line} for line in rows]
+    if unknown := {line["kind"] for line in rows} - set(KINDS):
+        raise ValueError(f"kind of a row must be one of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    content = {
+        "title": title,
+        "note": note,
+        "program": Path(sys.argv[0]).stem,
+        "environment": environment(packages),
+        "rows": rows,
+    }
+    print(section(content))
+    sitting = RESULTS_VARIABLE in os.environ
+    if keep or sitting:
+        results_folder().mkdir(parents=True, exist_ok=True)
+        (results_folder() / f"{slug}.json").write_text(json.dumps(content, indent=2) + "\n")
+    if keep and not sitting:
         render_page()
-
-
-def render_page() -> None:
-    """Make `benchmarks/README.md` from the result files."""
-    sections = [_section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("*.json"))]
-    PAGE.write_text("\n".join([HEADER, *sections]))
-
-
-def _section(content: dict[str, Any]) -> str:
-    env = content["environment"]
-    versions = ", ".join(f"{name} {number}" for name, number in env["versions"].items())
-    lines = [
-        f"## {content['title']}",
-        "",
-        f"{env['date']}, {env['device']}, {env['threads']} threads on {env['cores']} cores; {versions}.",
-        "",
-        *([content["note"], ""] if content.get("note") else []),
-        "| what | setting | measured | bound | met |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for entry in content["rows"]:
-        bound = "" if entry["bound"] is None else f"≤ {entry['bound']:g}"
-        met = "" if entry["bound"] is None else ("yes" if entry["value"] <= entry["bound"] else "**no**")
-        spread = entry.get("quartiles") or entry.get("range")
-        form = f".{entry.get('digits', 3)}g"
-        value = f"{entry['value']:{form}}" + (f" ({spread[0]:{form}} to {spread[1]:{form}})" if spread else "")
-        lines.append(f"| {entry['what']} | {entry['setting']} | {value} | {bound} | {met} |")
-    return "\n".join([*lines, ""])

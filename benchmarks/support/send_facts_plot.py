@@ -4,7 +4,7 @@
 import json
 from pathlib import Path
 
-from support.report import RESULTS
+from support.report import results_folder
 
 
 #: Arms that are drawn, with their colours; the controls first.
@@ -30,7 +30,7 @@ def draw(path: Path) -> None:
     import torch
     from matplotlib import pyplot as plt
 
-    rows = json.loads((RESULTS / "send_facts.json").read_text())["rows"]
+    rows = json.loads((results_folder() / "send_facts.json").read_text())["rows"]
     curves = {entry["arm"]: torch.tensor(entry["curves"]) for entry in rows if "curves" in entry}
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
     for name, color in SHOWN.items():

@@ -156,6 +156,6 @@ def cost_rows(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
         ("SenD", "SenD", "tracking included", None),
     )
     return [
-        row(f"time of an epoch: {what} over plain", setting, ratios[key]["ratio"], bound, **ratios[key])
+        row(f"time of an epoch: {what} over plain", setting, ratios[key]["ratio"], bound, "ratio", **ratios[key])
         for what, key, setting, bound in parts
     ]

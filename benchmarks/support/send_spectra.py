@@ -133,11 +133,17 @@ def errors(k: int, draws: int) -> list[dict[str, Any]]:
         for name, values, bound in (("SLQ", found, ERROR_BOUND), ("SLQ, Gauss quadrature alone", plain, None)):
             off = values - exact
             setting = (
-                f"K={k}, d={FEATURES}, {kind} (exact {exact:.3f}), {draws} draws of 20 probes; "
+                f"K={k}, d={FEATURES}, {kind}, {draws} draws of 20 probes; exact {exact:.3f}, "
                 f"mean error {off.mean():+.4f} with standard error {off.std() / draws**0.5:.4f}"
             )
             rows.append(
-                row(f"{name}: mean size of the error of the mean logarithm", setting, float(off.abs().mean()), bound)
+                row(
+                    f"{name}: mean size of the error of the mean logarithm",
+                    setting,
+                    float(off.abs().mean()),
+                    bound,
+                    "error",
+                )
             )
     return rows
 

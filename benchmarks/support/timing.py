@@ -4,6 +4,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -40,7 +41,16 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def ratio(seconds: dict[str, list[float]], name: str, peer: str) -> dict[str, float]:
+def halves(seconds: dict[str, list[float]], name: str, peer: str) -> dict[str, list[float]]:
+    """The spread of a ratio of fastest calls: the same ratio in either half of the rounds, every second one."""
+    one, other = seconds[name], seconds[peer]
+    if min(len(one), len(other)) < 2:
+        return {}
+    found = [min(one[half::2]) / min(other[half::2]) for half in (0, 1)]
+    return {"range": [min(found), max(found)]}
+
+
+def ratio(seconds: dict[str, list[float]], name: str, peer: str) -> dict[str, Any]:
     """Time of `name` over time of `peer`: the median of the ratios round by round, with their quartiles."""
     ratios = [a / b for a, b in zip(seconds[name], seconds[peer], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
