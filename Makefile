@@ -20,7 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-browser test-flower quality style bench clean
+.PHONY: help install demo test test-slow test-browser test-flower test-hub quality style docs bench bench-full clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -63,6 +63,9 @@ test-browser: $(STAMP)  ## drive the Spaces in a headless Chromium
 test-flower: $(FLOWER_STAMP)  ## run the Flower tests: in one process, on Ray, on a SuperLink
 	OMP_NUM_THREADS=1 $(FLOWER_BIN)/python -m pytest tests/federated/flower -m 'flower or not flower' --timeout 600
 
+test-hub: $(STAMP)  ## publish and load every method on a stand-in of the Hub
+	$(PYTEST) tests/hub_users -m hub --timeout 3600
+
 quality: $(STAMP)  ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -72,8 +75,15 @@ style: $(STAMP)  ## mend format and lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## run every benchmark; results go to benchmarks/results
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+docs: $(STAMP)  ## build the documentation into build/docs and check its links
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b dirhtml docs build/docs
+	$(BIN)/python docs/_ext/check_links.py build/docs
+
+bench: $(STAMP)  ## run every benchmark at small sizes and compare with the stored sitting
+	$(BIN)/python benchmarks --short
+
+bench-full: $(STAMP)  ## run every benchmark in full, hours; its results become the stored ones
+	$(BIN)/python benchmarks --full
 
 clean:  ## remove caches and build folders, not the virtual environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .gradio

@@ -15,7 +15,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "benchmarks").glob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.md")),
     *sorted((ROOT / "spaces").glob("*/README.md")),
 ]
 WITH_PYTHON = [page for page in PAGES if any(b.language == "python" for b in blocks_of(page.read_text("utf-8")))]
@@ -47,7 +47,7 @@ def test_every_skipped_block_has_a_reason(page):
 def test_commands_on_the_page_exist(page):
     shell = "\n".join(block.code for block in blocks_of(page.read_text("utf-8")) if block.language == "bash")
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    called = {name for line in re.findall(r"^make (.*)$", shell, flags=re.MULTILINE) for name in line.split()}
+    called = {name for line in re.findall(r"^make ([^#\n]*)", shell, flags=re.MULTILINE) for name in line.split()}
     assert {name for name in called if "=" not in name} - targets == set()
     commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {m.slug for m in METHODS}
     assert set(re.findall(r"^eigenhub ([\w-]+)", shell, flags=re.MULTILINE)) - commands == set()

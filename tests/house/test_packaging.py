@@ -2,16 +2,24 @@
 """The wheel, the Makefile and the CI script."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
+import yaml
 
 from eigenhub import __version__
 from eigenhub.methods import METHODS
 from tests.house.sources import ROOT
+from tests.install.project import extras, pyproject, source_version, wheel_members
+from tests.install.smoke_run import PROGRAMS
+
+
+#: torch: see below; the others have a lower bound that a fellow dependency raises.
+FOLLOW_ANOTHER = ("torch", "safetensors", "tokenizers", "datasets")
 
 
 def make(*args, **environment):
@@ -29,7 +37,49 @@ def test_the_wheel_holds_what_the_commands_need(tmp_path):
     wanted = [f"eigenhub/resources/{part}" for m in METHODS for part in (m.card, m.results, m.script_path, m.demo)]
     wanted += [f"eigenhub/resources/{m.space}/app.py" for m in METHODS]
     assert [name for name in ["eigenhub/py.typed", *wanted] if name not in names] == []
-    assert [name for name in names if "__pycache__" in name or name.startswith(("tests", "src"))] == []
+    assert {name for name in names if ".dist-info/" not in name} == wheel_members()
+
+
+def requirement(entry):
+    """Its name, or the extras of this package that it stands for."""
+    name, brackets = re.fullmatch(r"([\w.-]+)(?:\[([\w,]+)\])?.*", entry).groups()
+    return brackets.split(",") if name == "eigenhub" else [name]
+
+
+def test_the_table_of_extras_is_that_of_pyproject():
+    text = (ROOT / "docs" / "install.md").read_text("utf-8")
+    table = text.split("<!-- extras -->\n")[1].split("\n<!-- /extras -->")[0].splitlines()[2:]
+    shown = {}
+    for line in table:
+        extra, brings, purpose = (cell.strip() for cell in line.strip("|").split("|"))
+        assert purpose, line
+        shown[extra.strip("`")] = [name.strip("` ") for name in brings.split(",")]
+    assert shown == {name: [r for entry in entries for r in requirement(entry)] for name, entries in extras().items()}
+
+
+def test_every_extra_has_a_smoke_test():
+    assert {path.stem.removeprefix("with_") for path in PROGRAMS.glob("with_*.py")} == set(extras())
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    """torch is the exception: what PyPI has of its oldest version needs the CUDA libraries."""
+    lines = (ROOT / "requirements" / "constraints-oldest.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wrong = {}
+    for entry in pyproject()["project"]["dependencies"]:
+        name, bound = re.fullmatch(r"([\w-]+)(?:>=([\d.]+))?.*", entry).groups()
+        pin = pins[name.replace("_", "-")]
+        if bound and name not in FOLLOW_ANOTHER and not f"{pin}.".startswith(f"{bound}."):
+            wrong[entry] = pin
+    assert wrong == {}
+
+
+def test_the_citation_is_current():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__ == source_version()
+    assert citation["license"] == pyproject()["project"]["license"]
+    cited = [(paper["title"], paper["url"].rsplit("/", 1)[1]) for paper in citation["references"]]
+    assert cited == [(method.paper, method.arxiv) for method in METHODS]
 
 
 def test_make_lists_its_targets():
