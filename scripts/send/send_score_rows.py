@@ -4,8 +4,6 @@
 import argparse
 import hashlib
 import json
-import re
-import string
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from eigenhub.embedded.fact_model import pretrained_fact_folder
 from eigenhub.embedded.facts import load_facts
 from eigenhub.metrics import HallucinationScore, HallucinationScorer, best_of_k
+from eigenhub.metrics.answer_text import plain_answer
 from eigenhub.training.gsm8k import is_correct
 from eigenhub.training.options import EMBEDDED, as_settings
 from eigenhub.training.send.config import CONFIG_NAME
 from eigenhub.training.text_source import load_text_dataset
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 @dataclass(frozen=True)
@@ -167,18 +163,7 @@ def judged(judge: str, answer: str, references: Sequence[str]) -> bool:
     """
     if judge == "final_number":
         return any(is_correct(answer, reference) for reference in references)
-    return normalized(answer) in {normalized(reference) for reference in references}
-
-
-def normalized(text: str) -> str:
-    """The first line in lower case, without punctuation, articles and double spaces.
-
-    Args:
-        text (`str`): an answer.
-    """
-    first = text.strip().split("\n")[0].lower()
-    letters = "".join(letter for letter in first if letter not in string.punctuation)
-    return " ".join(_ARTICLES.sub(" ", letters).split())
+    return plain_answer(answer) in {plain_answer(reference) for reference in references}
 
 
 def summarise(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import page
 from names import EMBEDDED_NEW, EMBEDDED_OLD, NEW_CHOICES, OLD_CHOICES, STATES, TITLES
 
 from eigenhub.hub.space import Space
+from eigenhub.hub.space_controls import pick_or_type, thumbnails
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE, QUEUE
 
 
@@ -14,7 +15,7 @@ SENTENCE = (
     "BT² makes an embedding whose first coordinates compare with the vectors that an old encoder already wrote. A better "
     "encoder searches the old index at once; items are embedded anew while the index is in use."
 )
-STYLE = """<style>
+STYLE = """
 .hits, .pictures { margin: 0 !important; padding: 0 !important; list-style: none !important; }
 .hits li { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius); padding: .6rem .8rem; margin: 0 0 .5rem; }
 .hits li.is-right { border-color: #16a34a; box-shadow: inset 3px 0 0 #16a34a; }
@@ -30,7 +31,7 @@ STYLE = """<style>
 .hits span.new::before, .pictures span.new::before { background: #4f46e5; }
 .hits b.right { color: #16a34a; }
 #samples .caption-label { display: none; }
-</style>"""
+"""
 WAIT = "<p>Making the embedded encoders. The very first time they are trained here, in about half a minute.</p>"
 
 
@@ -44,13 +45,11 @@ def share_row(tab: str) -> tuple[gr.Slider, gr.Checkbox]:
     return share, calibrated
 
 
-with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
-    gr.HTML(STYLE, padding=False)
+with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE, style=STYLE) as demo:
     with gr.Tab("Text", id="text"):
         with gr.Row(elem_id="choice"):
-            naming = {"allow_custom_value": True, "info": "Pick one, or type a Hub id or folder", "min_width": 240}
-            old_encoder = gr.Dropdown(OLD_CHOICES, value=EMBEDDED_OLD, label="Old encoder", scale=3, **naming)
-            new_encoder = gr.Dropdown(NEW_CHOICES, value=EMBEDDED_NEW, label="New encoder", scale=3, **naming)
+            old_encoder = pick_or_type(OLD_CHOICES, EMBEDDED_OLD, "Old encoder", min_width=240, elem_id="old")
+            new_encoder = pick_or_type(NEW_CHOICES, EMBEDDED_NEW, "New encoder", min_width=240, elem_id="new")
             load_button = gr.Button("Load", elem_id="load", **BUTTON)
         text_summary = gr.HTML(WAIT, elem_id="text-summary", elem_classes="space-html", min_height=96)
         with gr.Row():
@@ -79,16 +78,7 @@ with Space("bt2", "Upgrade a search without re-embedding it", SENTENCE) as demo:
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown("Click a letter or sign that neither network was trained on, or bring your own.")
-                samples = gr.Gallery(
-                    show_label=False,
-                    columns=6,
-                    height="auto",
-                    allow_preview=False,
-                    format="png",
-                    buttons=[],
-                    elem_id="samples",
-                    elem_classes="space-thumbnails",
-                )
+                samples = thumbnails(columns=6, elem_id="samples")
             with gr.Column(scale=1, min_width=200):
                 image = gr.Image(
                     label="Query", type="pil", sources=["upload", "clipboard"], height=200, elem_id="image"

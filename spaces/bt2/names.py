@@ -3,8 +3,8 @@
 
 EMBEDDED_OLD, EMBEDDED_NEW = "embedded:old", "embedded:new"
 #: A colon cannot stand in a Hub id, so these names never hide a repository.
-OLD_CHOICES = [("Embedded: first version, 64 wide", EMBEDDED_OLD)]
-NEW_CHOICES = [("Embedded: its successor, 96 wide", EMBEDDED_NEW)]
+OLD_CHOICES = {EMBEDDED_OLD: "Embedded: first version, 64 wide"}
+NEW_CHOICES = {EMBEDDED_NEW: "Embedded: its successor, 96 wide"}
 STATES = ("before", "mixed", "after")
 TITLES = {
     "before": "Old index, old query",

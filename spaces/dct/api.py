@@ -90,8 +90,7 @@ def memory(model: str, rank: float = 256, dtype: str = "float32") -> list[dict]:
     """Bytes of optimizer state for an architecture, by formula; no weight is loaded.
 
     Args:
-        model: "llama_60m", "llama_130m", "llama_350m", "llama_1b", "llama_7b", a Hub id, a folder, or the text of a
-            config.json.
+        model: "llama_60m", "llama_130m", "llama_350m", "llama_1b", "llama_7b", a Hub id, a folder or a config.json.
         rank: Rank of the low-rank optimizers; below 1 a share of each matrix' width.
         dtype: "float32" or "bfloat16", of weights and state.
 

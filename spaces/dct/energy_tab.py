@@ -7,6 +7,7 @@ import gradio as gr
 from names import BASES, MODELS, MOMENTS, NORMS, SIDES, TRAINED
 
 from eigenhub.hub.space import html_table, tiles
+from eigenhub.hub.space_controls import pick_or_type
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE
 
 
@@ -23,16 +24,7 @@ def build(demo: gr.Blocks) -> None:
     """Lay the tab out and wire its events."""
     gr.Markdown(INTRODUCTION)
     with gr.Row():
-        model = gr.Dropdown(
-            [(label, name) for name, label in MODELS.items()],
-            value=TRAINED,
-            allow_custom_value=True,
-            label="Model",
-            info="Pick one, or type a Hub id or folder",
-            min_width=260,
-            scale=3,
-            elem_id="model",
-        )
+        model = pick_or_type(MODELS, TRAINED, "Model", elem_id="model")
         matrix = gr.Dropdown(
             [], label="Matrix", info="A weight of a linear layer", min_width=260, scale=3, elem_id="matrix"
         )

@@ -8,6 +8,7 @@ import gradio as gr
 from names import DTYPES, PRESETS
 
 from eigenhub.hub.space import html_table, tiles
+from eigenhub.hub.space_controls import pick_or_type
 from eigenhub.hub.space_events import BUTTON, PRIVATE, QUEUE, shown_to_visitor
 
 
@@ -30,14 +31,11 @@ def build(demo: gr.Blocks) -> None:
     """Lay the tab out and wire its events."""
     gr.Markdown(INTRODUCTION)
     with gr.Row():
-        model = gr.Dropdown(
-            [(label, name) for name, label in PRESETS.items()],
-            value="llama_350m",
-            allow_custom_value=True,
-            label="Architecture",
+        model = pick_or_type(
+            PRESETS,
+            "llama_350m",
+            "Architecture",
             info="Pick one, or type a Hub id or folder; no weights are loaded",
-            min_width=260,
-            scale=3,
             elem_id="architecture",
         )
         rank = gr.Number(

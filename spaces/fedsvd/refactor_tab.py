@@ -8,6 +8,7 @@ import api
 import gradio as gr
 from names import ADAPTERS, EMBEDDED, MAX_BYTES
 
+from eigenhub.hub.space_controls import pick_or_type
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE
 
 
@@ -22,16 +23,7 @@ def build(tab: gr.Tab, runs: gr.State) -> None:
     """Lay the tab out and wire its events."""
     gr.Markdown(INTRODUCTION)
     with gr.Row():
-        name = gr.Dropdown(
-            [(label, key) for key, label in ADAPTERS.items()],
-            value=EMBEDDED,
-            allow_custom_value=True,
-            label="LoRA adapter",
-            info="Pick one, or type a Hub id or folder",
-            min_width=260,
-            scale=3,
-            elem_id="adapter",
-        )
+        name = pick_or_type(ADAPTERS, EMBEDDED, "LoRA adapter", elem_id="adapter")
         look = gr.Button("Refactor", elem_id="refactor", **BUTTON)
         mine = gr.Button("My last run", scale=0, min_width=140, elem_classes="space-low", elem_id="mine")
     with gr.Accordion("Or upload adapter_model.safetensors", open=False):

@@ -13,7 +13,7 @@ SENTENCE = (
     "A Householder projector gives every layer of a StyleGAN2 a short list of orthogonal editing directions, without labels. Move "
     "them, see which of them do something, name them, and compare them with SeFa."
 )
-STYLE = """<style>
+STYLE = """
 #samples .caption-label { display: none; }
 .pair { flex-wrap: nowrap !important; }
 .pair img, .sheet img { width: 100%; height: auto; object-fit: contain; }
@@ -27,10 +27,9 @@ STYLE = """<style>
 .refused p { margin: .35rem 0 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) { #strip .image-frame { justify-content: flex-start; } #strip img { width: 38rem; max-width: none; }
   .heat th, .heat td { padding: .25rem .2rem !important; font-size: .7rem !important; } }
-</style>"""
+"""
 
-with Space("householder", "Directions of a StyleGAN2", SENTENCE) as demo:
-    gr.HTML(STYLE, padding=False)
+with Space("householder", "Directions of a StyleGAN2", SENTENCE, style=STYLE) as demo:
     with gr.Tabs() as tabs:
         with gr.Tab("Edit", id="explore"):
             asked, opened = explore_tab.build(demo)

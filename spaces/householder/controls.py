@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from names import BASES, EDITS, MAX_DIRECTIONS, MODELS, NOISE_MODES, OTHERS, SHAPES, SHAPES_BEFORE
 
+from eigenhub.hub.space_controls import LiveSlider, pick_or_type, thumbnails
 from eigenhub.hub.space_events import BUTTON
 
 
@@ -49,21 +50,17 @@ class Place:
 def build_sample() -> Sample:
     """Generator, gallery and how samples are drawn."""
     with gr.Row():
-        model = gr.Dropdown(
-            [(label, name) for name, label in MODELS.items()],
-            value=SHAPES,
-            allow_custom_value=True,
-            label="Generator",
+        model = pick_or_type(
+            MODELS,
+            SHAPES,
+            "Generator",
             info="Pick one, or type a Hub id or folder of a converted StyleGAN2",
-            min_width=260,
-            scale=3,
             elem_id="model",
         )
-        other = gr.Dropdown(
-            [(label, name) for name, label in OTHERS.items()],
-            value=SHAPES_BEFORE,
-            allow_custom_value=True,
-            label="The same before projection",
+        other = pick_or_type(
+            OTHERS,
+            SHAPES_BEFORE,
+            "The same before projection",
             info="for SeFa and the aligned basis; Hub id or folder",
             min_width=240,
             scale=2,
@@ -74,18 +71,7 @@ def build_sample() -> Sample:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             gr.Markdown("**1. Click a sample.**")
-            gallery = gr.Gallery(
-                label="Samples",
-                show_label=False,
-                interactive=False,
-                columns=6,
-                height="auto",
-                allow_preview=False,
-                format="png",
-                buttons=[],
-                elem_id="samples",
-                elem_classes="space-thumbnails",
-            )
+            gallery = thumbnails(label="Samples", columns=6, elem_id="samples")
         with gr.Column(scale=2, min_width=280):
             with gr.Row():
                 first = gr.Number(0, label="First sample", precision=0, minimum=0, min_width=110, elem_id="first")
@@ -164,7 +150,7 @@ def build_sliders() -> Sliders:
                 "Percentages: how much a pixel changes on average by half of a slider. **Dead**: next to nothing."
             )
             sliders = [
-                gr.Slider(-1, 1, value=0, visible=False, buttons=[], elem_id=f"slider-{i + 1}")
+                LiveSlider(-1, 1, value=0, visible=False, buttons=[], elem_id=f"slider-{i + 1}")
                 for i in range(MAX_DIRECTIONS)
             ]
     return Sliders(before, after, reset, keep, undo, status, sliders)

@@ -13,6 +13,7 @@ from sections import strip as draw_strip
 from visits import Choice, Visit
 
 from eigenhub.hub.space import on_gpu
+from eigenhub.hub.space_controls import LiveSlider
 from eigenhub.hub.space_events import MODEL, PRIVATE, shown_to_visitor
 
 
@@ -35,7 +36,7 @@ def build() -> Strip:
     """One direction, seven images, and films of it."""
     with gr.Row():
         direction = gr.Dropdown([], label="Direction", min_width=220, elem_id="direction")
-        reach = gr.Slider(0, 10, value=5, label="Reach on both sides", min_width=220, elem_id="reach")
+        reach = LiveSlider(0, 10, value=5, label="Reach on both sides", min_width=220, elem_id="reach")
     caption = gr.HTML(elem_id="strip-caption", elem_classes="space-html")
     image = gr.Image(show_label=False, elem_id="strip", elem_classes="sheet", **PICTURE)
     with_mp4 = find_spec("av") is not None

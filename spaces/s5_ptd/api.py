@@ -11,11 +11,9 @@ import gradio as gr
 from names import EMBEDDED_TEXT, FREQUENCIES, INITS, MATRICES, ORDERS
 from PIL import Image
 
-from eigenhub.hub.space import on_gpu
 from eigenhub.hub.space_events import shown_to_visitor
 
 
-@on_gpu
 def classify(
     image: Image.Image | None, amplitude: float = 0.3, frequency: str = "legs", model: str = ""
 ) -> dict[str, Any]:
@@ -98,7 +96,6 @@ def pseudospectrum(matrix: str = "hippo", order: int = 16) -> dict[str, Any]:
     }
 
 
-@on_gpu
 def generate(
     prompt: str, max_new_tokens: int = 256, temperature: float = 0.7, model: str = EMBEDDED_TEXT, seed: int = 0
 ) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import gradio as gr
 from names import EMBEDDED_TEXT, PROMPT, WRITERS
 
 from eigenhub.hub.space import tiles
+from eigenhub.hub.space_controls import pick_or_type
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE
 
 
@@ -22,16 +23,7 @@ def build() -> None:
     """Lay the tab out and wire its events."""
     gr.Markdown(INTRODUCTION)
     with gr.Row():
-        model = gr.Dropdown(
-            [(label, name) for name, label in WRITERS.items()],
-            value=EMBEDDED_TEXT,
-            allow_custom_value=True,
-            label="Model",
-            info="Pick one, or type a Hub id or folder",
-            min_width=260,
-            scale=3,
-            elem_id="writer",
-        )
+        model = pick_or_type(WRITERS, EMBEDDED_TEXT, "Model", elem_id="writer")
         length = gr.Slider(16, 2048, value=256, step=16, label="Tokens to write", min_width=220, elem_id="length")
         temperature = gr.Slider(0, 1.5, value=0.7, step=0.1, label="Temperature", min_width=160, elem_id="temperature")
     prompt = gr.Textbox(PROMPT, label="Prompt", lines=2, elem_id="prompt")

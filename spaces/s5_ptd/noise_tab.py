@@ -8,6 +8,7 @@ import gradio as gr
 from names import FREQUENCIES, INITS
 from PIL import Image
 
+from eigenhub.hub.space_controls import sketchpad, thumbnails
 from eigenhub.hub.space_events import MODEL, PRIVATE
 
 
@@ -25,29 +26,8 @@ def build(demo: gr.Blocks) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.Markdown("Click a digit that the classifiers have not seen:")
-            digits = gr.Gallery(
-                label="Digits",
-                show_label=False,
-                interactive=False,
-                columns=5,
-                height="auto",
-                allow_preview=False,
-                format="png",
-                buttons=[],
-                elem_id="digits",
-                elem_classes="space-thumbnails",
-            )
-            with gr.Accordion("Draw one", open=False):
-                sketch = gr.Sketchpad(
-                    show_label=False,
-                    type="pil",
-                    image_mode="RGBA",
-                    canvas_size=(256, 256),
-                    layers=False,
-                    brush=gr.Brush(default_size=22, colors=["#4f46e5"], color_mode="fixed"),
-                    elem_id="sketch",
-                )
-                take_button = gr.Button("Use this drawing")
+            digits = thumbnails(label="Digits", columns=5, elem_id="digits")
+            sketch, take_button = sketchpad()
             with gr.Accordion("Compare with another model", open=False):
                 other = gr.Textbox(
                     label="S5 or S4D classifier of images with one channel",

@@ -9,6 +9,8 @@ import gradio as gr
 from names import CONVENTIONS, LAYERS, LENGTHS, MODELS, SAMPLES, TEMPERATURES, TOKENS, TOLD
 from settings import SCORE_FIELDS, ScoreSettings
 
+from eigenhub.hub.space_controls import pick_or_type
+
 
 DEFAULTS = ScoreSettings()
 
@@ -30,11 +32,10 @@ class Controls:
 def build() -> Controls:
     """Lay the controls out."""
     with gr.Row():
-        model = gr.Dropdown(
-            [(label, name) for name, label in MODELS.items()],
-            value=TOLD,
-            allow_custom_value=True,
-            label="Model",
+        model = pick_or_type(
+            MODELS,
+            TOLD,
+            "Model",
             info="Pick one, or type a Hub id or folder of a causal language model",
             min_width=280,
             scale=2,

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether an answer is one of the right ones, by the rule that a visitor chose."""
 
-import re
-import string
 from collections.abc import Sequence
 
 from checks import check_choice
 from names import JUDGES
 
+from eigenhub.metrics.answer_text import plain_answer
 from eigenhub.training.gsm8k import final_answer, is_correct
-
-
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def is_right(judge: str, answer: str, references: Sequence[str]) -> bool:
@@ -26,7 +22,7 @@ def is_right(judge: str, answer: str, references: Sequence[str]) -> bool:
     check_choice("rule", judge, JUDGES)
     if judge == "number":
         return any(is_correct(answer, reference) for reference in references)
-    given, right = plain(answer), [plain(reference) for reference in references]
+    given, right = plain_answer(answer), [plain_answer(reference) for reference in references]
     if judge == "exact":
         return given in right
     return any(f" {reference} " in f" {given} " for reference in right if reference)
@@ -42,19 +38,7 @@ def check_references(judge: str, references: Sequence[Sequence[str]]) -> None:
     """
     for number, texts in enumerate(references, 1):
         for text in texts:
-            if (final_answer(text) is None) if judge == "number" else not plain(text):
+            if (final_answer(text) is None) if judge == "number" else not plain_answer(text):
                 raise ValueError(
                     f"the right answer {text!r} of prompt {number} holds no {'number' if judge == 'number' else 'word'}"
                 )
-
-
-def plain(text: str) -> str:
-    """
-    The first line in lower case, without punctuation, articles and double spaces.
-
-    Args:
-        text (`str`): an answer.
-    """
-    first = text.strip().split("\n")[0].lower()
-    letters = "".join(" " if letter in string.punctuation else letter for letter in first)
-    return " ".join(_ARTICLES.sub(" ", letters).split())

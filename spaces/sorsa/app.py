@@ -7,6 +7,7 @@ import page
 from names import CHOICES, DATATYPES, DIGITS, HEADERS, SAMPLE_PROMPT
 
 from eigenhub.hub.space import Space
+from eigenhub.hub.space_controls import pick_or_type, sketchpad, thumbnails
 from eigenhub.hub.space_events import BUTTON, MODEL, PRIVATE, QUEUE
 
 
@@ -14,21 +15,12 @@ SENTENCE = (
     "SORSA fine-tunes each weight through its own leading singular triplets U, S, V and keeps the vectors nearly "
     "orthonormal. See what that did to an adapter's spectrum, and to the model's answers."
 )
-PICKS = [(label, name) for name, label in CHOICES.items()]
 MODE_LABELS = ("Adapter off", "Adapter on", "Adapter merged")
 
 with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
     with gr.Row(elem_id="choice"):
-        naming = {
-            "choices": PICKS,
-            "value": DIGITS,
-            "allow_custom_value": True,
-            "info": "Pick one, or type a Hub id or folder",
-            "min_width": 260,
-            "scale": 3,
-        }
-        base = gr.Dropdown(label="Base model", elem_id="base", **naming)
-        adapter = gr.Dropdown(label="SORSA adapter", elem_id="adapter", **naming)
+        base = pick_or_type(CHOICES, DIGITS, "Base model", elem_id="base")
+        adapter = pick_or_type(CHOICES, DIGITS, "SORSA adapter", elem_id="adapter")
         inspect_button = gr.Button("Inspect", elem_id="inspect", **BUTTON)
     pair = [base, adapter]
     summary = gr.HTML(
@@ -60,28 +52,8 @@ with Space("sorsa", "SORSA under the lens", SENTENCE) as demo:
                     with gr.Column(scale=2, min_width=300):
                         with gr.Column() as digit_side:
                             gr.Markdown("Click a handwritten digit that the model has never seen, or draw one.")
-                            digits = gr.Gallery(
-                                show_label=False,
-                                interactive=False,
-                                columns=5,
-                                height="auto",
-                                allow_preview=False,
-                                format="png",
-                                buttons=[],
-                                elem_id="digits",
-                                elem_classes="space-thumbnails",
-                            )
-                            with gr.Accordion("Draw one", open=False):
-                                sketch = gr.Sketchpad(
-                                    show_label=False,
-                                    type="pil",
-                                    image_mode="RGBA",
-                                    canvas_size=(256, 256),
-                                    layers=False,
-                                    brush=gr.Brush(default_size=22, colors=["#4f46e5"], color_mode="fixed"),
-                                    elem_id="sketch",
-                                )
-                                take_button = gr.Button("Use this drawing")
+                            digits = thumbnails(columns=5, elem_id="digits")
+                            sketch, take_button = sketchpad()
                         image = gr.Image(
                             label="Image", type="pil", sources=["upload", "clipboard"], height=220, elem_id="image"
                         )

@@ -8,6 +8,15 @@ from typing import Literal
 
 
 Kind = Literal["tuner", "model", "optimizer", "callback", "metric", "federated", "estimator"]
+FOLDERS: dict[str, str] = {
+    "tuner": "tuners",
+    "model": "models",
+    "optimizer": "optim",
+    "callback": "training",
+    "metric": "metrics",
+    "federated": "federated",
+    "estimator": "estimators",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,8 @@ class Method:
         summary (`str`): one line, no full stop.
         paper (`str`): title of the paper.
         arxiv (`str`): identifier of the paper on arXiv.
-        package (`str`): module that exports `public_names`; importing it registers what there is to register.
+        package (`str`, *optional*, defaults to `"eigenhub.<folder of the kind>.<slug>"`): module that exports `public_names`;
+            importing it registers what there is to register.
         script (`str`, *optional*, defaults to `"train_<slug>.py"`): file name of the training script.
         status (`str`, *optional*, defaults to `"released"`): `"released"`.
         saved_as (`tuple[str, ...]`, *optional*, defaults to `()`): `peft_type` or `model_type` values by which a
@@ -40,7 +50,7 @@ class Method:
     summary: str
     paper: str
     arxiv: str
-    package: str
+    package: str = ""
     script: str = ""
     status: Literal["released"] = "released"
     saved_as: tuple[str, ...] = ()
@@ -49,6 +59,8 @@ class Method:
     exporter: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.package:
+            object.__setattr__(self, "package", f"eigenhub.{FOLDERS[self.kind]}.{self.slug}")
         if not self.script:
             object.__setattr__(self, "script", f"train_{self.slug}.py")
 
@@ -115,7 +127,6 @@ METHODS: tuple[Method, ...] = (
         summary="Adapts a weight through its own leading singular triplets and keeps the vectors near orthonormal",
         paper="SORSA: Singular Values and Orthonormal Regularized Singular Vectors Adaptation of Large Language Models",
         arxiv="2409.00055",
-        package="eigenhub.tuners.sorsa",
         saved_as=("SORSA",),
         commands="eigenhub.tuners.sorsa.commands:app",
         exporter="eigenhub.tuners.sorsa:export_checkpoint",
@@ -138,7 +149,6 @@ METHODS: tuple[Method, ...] = (
         summary="Long-sequence models of linear cost and constant state whose state matrix is HiPPO, perturbed and then diagonalised",
         paper="Robustifying State-space Models for Long Sequences via Approximate Diagonalization",
         arxiv="2310.01698",
-        package="eigenhub.models.s5_ptd",
         script="train_lra.py",
         saved_as=("s5_ptd", "s4d"),
         exporter="eigenhub.hub.export_model:export_checkpoint",
@@ -150,7 +160,6 @@ METHODS: tuple[Method, ...] = (
         summary="A new embedding model that searches the old model's index at once, so that it is embedded anew at leisure",
         paper="BT^2: Backward-compatible Training with Basis Transformation",
         arxiv="2211.03989",
-        package="eigenhub.models.bt2",
         saved_as=("bt2", "bt2_embedder"),
         commands="eigenhub.models.bt2.commands:app",
         exporter="eigenhub.hub.export_model:export_checkpoint",
@@ -172,7 +181,6 @@ METHODS: tuple[Method, ...] = (
         summary="Score how much sampled answers disagree inside the model, and train with the embedding indices dropped that move most",
         paper="Hallucination Detox: Sensitivity Dropout (SenD) for Large Language Model Training",
         arxiv="2410.15460",
-        package="eigenhub.training.send",
         record_files=("send_config.json",),
     ),
     Method(

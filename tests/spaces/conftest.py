@@ -20,15 +20,17 @@ def require_listed(slug: str) -> pytest.MarkDecorator:
 
 
 @contextmanager
-def modules_of(slug: str) -> Iterator[SimpleNamespace]:
-    """Modules of `spaces/<slug>` as attributes; afterwards another Space may use the same names."""
+def modules_of(slug: str, *wanted: str) -> Iterator[SimpleNamespace]:
+    """Modules of `spaces/<slug>`, all by default, as attributes; afterwards another Space may use the same names."""
     folder = ROOT / "spaces" / slug
     names = [path.stem for path in folder.glob("*.py")]
     sys.path.insert(0, str(folder))
-    yield SimpleNamespace(**{name: import_module(name) for name in names})
-    sys.path.remove(str(folder))
-    for name in names:
-        del sys.modules[name]
+    try:
+        yield SimpleNamespace(**{name: import_module(name) for name in wanted or names})
+    finally:
+        sys.path.remove(str(folder))
+        for name in names:
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

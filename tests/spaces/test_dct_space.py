@@ -3,13 +3,12 @@
 
 import time
 
-import psutil
 import pytest
 from gradio_client import Client
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
-from tests.spaces.checks import check_command_opens_page
+from tests.spaces.checks import check_command_opens_page, serving
 from tests.support.browser import DESKTOP, visit
 from tests.support.devices import require_chromium
 from tests.support.hub_server import run_client
@@ -121,15 +120,6 @@ class TestDctSpace(SpaceTester):
 def is_finished_race(rows):
     (row,) = rows
     return row["name"] == "AdamW" and len(row["losses"]) == 10 and row["held_out_loss"] < row["losses"][0]
-
-
-def serving(url):
-    """The process behind an address."""
-    port = int(url.rstrip("/").rpartition(":")[2])
-    for connection in psutil.net_connections("inet"):
-        if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            return psutil.Process(connection.pid)
-    raise AssertionError(f"nothing listens at {url}")
 
 
 def test_the_command_opens_the_page():

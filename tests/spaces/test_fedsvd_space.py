@@ -4,13 +4,12 @@
 import re
 import time
 
-import psutil
 import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import expect
 
 from tests.common.space_tester import ApiCall, SpaceTester
-from tests.spaces.checks import check_command_opens_page, slide
+from tests.spaces.checks import check_command_opens_page, serving, slide
 from tests.spaces.tiny_lora import save_lora
 from tests.support.browser import DESKTOP, visit
 from tests.support.devices import require_chromium
@@ -190,15 +189,6 @@ def is_idle(url):
     before = sum(process.cpu_times()[:2])
     time.sleep(3)
     return sum(process.cpu_times()[:2]) - before < 1
-
-
-def serving(url):
-    """The process behind an address."""
-    port = int(url.rstrip("/").rpartition(":")[2])
-    for connection in psutil.net_connections("inet"):
-        if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            return psutil.Process(connection.pid)
-    raise AssertionError(f"nothing listens at {url}")
 
 
 def test_the_command_opens_the_page():

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,8 +15,6 @@ from eigenhub.methods import METHODS, Method, get_method
 from eigenhub_docs.repository import ROOT
 
 
-LOG = Path(__file__).with_suffix(".yaml")
-
 HEAD = """# What did not hold
 
 Claims of papers and of their code, and an aim of our own, that did not hold in our runs: one list over all methods, oldest first. What was found is
@@ -25,7 +22,7 @@ quoted from the results file of the method, with its figures; the command makes 
 The claims are in our words, and short of the papers' conditions. Everything was run at small scale, on two CPU cores: a finding
 here says that a claim did not show there, not that it is false where it was made.
 
-This page is written by `python docs/_ext/write_pages.py`; change the results files, or `docs/_ext/eigenhub_docs/negative_results.yaml`.
+This page is written by `python docs/_ext/write_pages.py`; change the results files, or `claims.yaml` beside them.
 """
 
 
@@ -41,7 +38,8 @@ class Entry:
 
 
 def read_log() -> dict[str, Any]:
-    return yaml.safe_load(LOG.read_text(encoding="utf-8"))
+    """`claims.yaml` of every method, by slug."""
+    return {m.slug: yaml.safe_load((ROOT / m.results).with_name("claims.yaml").read_text("utf-8")) for m in METHODS}
 
 
 @cache
@@ -51,9 +49,7 @@ def results_of(method: Method) -> Results:
 
 def entries() -> list[Entry]:
     """The log in order of time; methods of one day in the order of the table of methods."""
-    log = read_log()
-    order = [method.slug for method in METHODS]
-    found = [_entry(get_method(slug), raw) for slug in sorted(log, key=order.index) for raw in log[slug]["entries"]]
+    found = [_entry(get_method(slug), raw) for slug, log in read_log().items() for raw in log["entries"]]
     return sorted(found, key=lambda entry: entry.date)
 
 
