@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from eigenhub.methods import METHODS
 from tests.spaces.checks import opened_by_command
 from tests.support.browser import DESKTOP, PHONE, visit
 from tests.support.processes import ROOT
@@ -19,7 +20,8 @@ from tests.support.processes import ROOT
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-#: What is there when a page has something to show.
+SLUGS = [*(method.slug for method in METHODS), "gallery"]
+#: What is there when a page has something to show; elsewhere its first picture.
 CONTENT = {
     "sorsa": "#condition-plot img",
     "dct": "#energy-plot img",
@@ -39,16 +41,16 @@ FIRST_TIME = 900_000  # milliseconds in which embedded models are trained, on a 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("slugs", nargs="*", metavar="SLUG", help=f"{', '.join(CONTENT)}; default: all")
-    slugs = parser.parse_args().slugs or list(CONTENT)
-    if strange := set(slugs) - set(CONTENT):
-        parser.error(f"SLUG must be among {', '.join(CONTENT)}, got {', '.join(sorted(strange))}")
+    parser.add_argument("slugs", nargs="*", metavar="SLUG", help=f"{', '.join(SLUGS)}; default: all")
+    slugs = parser.parse_args().slugs or SLUGS
+    if strange := set(slugs) - set(SLUGS):
+        parser.error(f"SLUG must be among {', '.join(SLUGS)}, got {', '.join(sorted(strange))}")
     PICTURES.mkdir(parents=True, exist_ok=True)
     THUMBNAILS.mkdir(exist_ok=True)
     PHONES.mkdir(parents=True, exist_ok=True)
     for slug in slugs:
         take(slug)
-    files = [PHONES / f"{slug}.png" for slug in CONTENT]
+    files = [PHONES / f"{slug}.png" for slug in SLUGS]
     if all(file.is_file() for file in files):
         save(strip([Image.open(file) for file in files]), "phones.png")
 
@@ -69,7 +71,7 @@ def take(slug: str) -> None:
 
 def photograph(page: "Page", slug: str) -> tuple[Image.Image, int]:
     """The whole page, once nothing on it is waited for, and how far down its first content reaches."""
-    content = page.locator(CONTENT[slug]).first
+    content = page.locator(CONTENT.get(slug, "main img")).first
     content.wait_for(timeout=FIRST_TIME)
     page.wait_for_function("document.fonts.ready.then(() => !document.querySelector('.eta-bar, .progress-level'))")
     page.wait_for_timeout(1000)  # figures fade in
