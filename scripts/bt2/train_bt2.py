@@ -188,6 +188,7 @@ def train(run: Run, first_step: int) -> dict:
     from tqdm.auto import tqdm
 
     from eigenhub.training.metrics_log import MetricsLog
+    from eigenhub.training.setup import average_statistics
 
     args, accelerator = run.args, run.accelerator
     log = MetricsLog(args.output_dir / "metrics.jsonl", first_step, accelerator.is_main_process)
@@ -206,8 +207,10 @@ def train(run: Run, first_step: int) -> dict:
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
             bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         if args.checkpoint_every and step % args.checkpoint_every == 0:
+            average_statistics(accelerator, run.model)
             run.checkpoints.save(step)
     batches.close()
+    average_statistics(accelerator, run.model)
     return log.last()
 
 

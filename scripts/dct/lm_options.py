@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from eigenhub.training.launcher import flattening_engine
 from eigenhub.training.options import FLAG, positive_int
 
 
@@ -48,6 +49,8 @@ OPTIMIZERS = {
     "fira": Choice(1e-2, _PROJECTOR, "pytorch_optimizer", "pytorch_optimizer", resumes=False),
     "frozen": Choice(0.0),
 }
+#: Treat every number alike, so that they do not mind flattened weights.
+ELEMENTWISE = ("adamw", "frozen")
 OURS = ("dct_adamw", "trion", "auon", "hybrid_auon")
 
 
@@ -103,6 +106,11 @@ def add_optimizer_options(parser: argparse.ArgumentParser) -> None:
 def check_optimizer(args: argparse.Namespace) -> None:
     """Raises for what can be known to fail without importing torch."""
     choice = OPTIMIZERS[args.optimizer]
+    if (engine := flattening_engine()) is not None and args.optimizer not in ELEMENTWISE:
+        raise ValueError(
+            f"--optimizer {args.optimizer} needs matrices, which {engine} flattens to vectors: launch with fsdp2.yaml or "
+            "multi_gpu.yaml, or take --optimizer adamw"
+        )
     if choice.module is not None and find_spec(choice.module) is None:
         raise ImportError(f"--optimizer {args.optimizer} needs another package: pip install {choice.package}")
     if not choice.resumes and args.resume not in (None, "auto"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedsvd_options import B_ONLY, MOVE_BASE, PRIVATE_ONLY, SENTENCE_TASKS, pretrains
 
 from eigenhub.training.checkpoint_files import check_settings, read_manifest
+from eigenhub.training.launcher import asked_engine
 from eigenhub.training.options import EMBEDDED, check_range, fixed_settings
 from eigenhub.training.text_source import check_source, is_local
 
@@ -36,6 +37,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise ValueError("--push_to_hub needs --hub_model_id")
     if args.downlink == "rotation" and args.method not in B_ONLY:
         raise ValueError(f"--downlink rotation needs --method {', '.join(B_ONLY)}: others move the span of A")
+    _check_engine()
     _check_clients(args)
     _check_evaluation(args)
     _check_privacy(args)
@@ -66,6 +68,13 @@ def client_ranks(args: argparse.Namespace) -> dict[str, int] | None:
 def numbered(count: int) -> list[str]:
     """Names of clients that the data does not name, all of one length."""
     return [f"client_{str(number).zfill(len(str(count - 1)))}" for number in range(count)]
+
+
+def _check_engine() -> None:
+    if (engine := asked_engine()) is not None:
+        raise ValueError(
+            f"{engine} keeps shards, which the server cannot average: launch with --multi_gpu, or one GPU"
+        )
 
 
 def _check_clients(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gan_options import CHECKPOINTS, EMBEDDED_DATA, PROJECTED, REPLACED
 
+from eigenhub.training.launcher import asked_engine
 from eigenhub.training.options import check_range, check_resume
 from eigenhub.training.text_source import check_source
 
@@ -38,11 +39,8 @@ def check_gan_options(args: argparse.Namespace) -> None:
 
 def check_engine() -> None:
     """Raises where `accelerate launch` asks for what two networks with second derivatives cannot be trained under."""
-    for engine in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{engine}", "false") == "true":
-            raise ValueError(
-                f"{engine} shards one network with first derivatives: launch with --multi_gpu, or one GPU"
-            )
+    if (engine := asked_engine()) is not None:
+        raise ValueError(f"{engine} shards one network with first derivatives: launch with --multi_gpu, or one GPU")
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16"):
         raise ValueError(f"--mixed_precision must be no or bf16, got {precision}; for float16 see --num_fp16_res")

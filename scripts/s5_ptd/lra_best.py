@@ -2,13 +2,16 @@
 """The weights that were best on the validation data, in a folder of their own beside the run."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from eigenhub.files import check_entries, naming, open_tensors, read_tensors, write_tensors
+
+
+ROW = "row"
 
 
 class BestWeights:
@@ -23,11 +26,11 @@ class BestWeights:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        self.weights, self.note = folder / "model.safetensors", folder / "best.json"
+        self.weights = folder / "model.safetensors"
         self.best: float | None = None
-        if not self.note.is_file():
+        if not self.weights.is_file():
             return
-        kept = json.loads(self.note.read_text())
+        kept = self._row()
         if kept["step"] > first_step:
             shutil.rmtree(folder)
         else:
@@ -40,17 +43,20 @@ class BestWeights:
             return
         self.best = figure
         self.weights.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.weights.with_suffix(".tmp")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, unfinished)
-        os.replace(unfinished, self.weights)
-        self.note.write_text(json.dumps(dict(row)) + "\n")
+        write_tensors(self.weights, state, {ROW: json.dumps(dict(row))})  # one file: the row is that of these weights
 
     def load_into(self, model: nn.Module) -> int | None:
         """Puts them into a model; returns their step, `None` if nothing was kept."""
-        if not self.note.is_file():
+        if not self.weights.is_file():
             return None
-        model.load_state_dict(load_file(self.weights))
-        return json.loads(self.note.read_text())["step"]
+        model.load_state_dict(read_tensors(self.weights))
+        return self._row()["step"]
+
+    def _row(self) -> dict[str, float]:
+        with open_tensors(self.weights) as file, naming(self.weights):
+            row = json.loads((file.metadata() or {}).get(ROW, "{}"))
+            check_entries(row, {"step": int})
+        return row
 
 
 def score(row: Mapping[str, float]) -> float | None:

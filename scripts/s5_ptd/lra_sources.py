@@ -16,6 +16,7 @@ from lra_options import AAN_SPLITS, LRA_SPLITS
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from eigenhub.files import naming
 from eigenhub.training.text_source import load_text_dataset
 
 
@@ -60,12 +61,18 @@ def read_aan(folder: Path) -> DatasetDict:
 
 def _rows(path: Path, names: Sequence[str] | None = None) -> Any:
     csv.field_size_limit(sys.maxsize)  # whole papers in a cell
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file, names, delimiter="\t")
+    with path.open(encoding="utf-8", newline="") as file, naming(path):
+        rows = csv.DictReader(file, names, delimiter="\t")
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"line {rows.line_num} must have {len(rows.fieldnames or ())} columns")
+            yield row
 
 
 def _text_rows(rows: Any, labels: list[str]) -> Dataset:
     rows = list(rows)
+    if not rows:
+        raise ValueError("the table has no rows")
     columns = [name for name in rows[0] if name != "labels"]
     features = Features({**{name: Value("string") for name in columns}, "labels": ClassLabel(names=labels)})
     return Dataset.from_list(rows, features=features)
@@ -193,7 +200,11 @@ def _speech_on_the_hub() -> DatasetDict:
 
 def decode_wave(content: bytes, name: str) -> Tensor:
     """The samples of a WAVE file of 16 bits and one channel at 16 kHz, cut or filled up to one second, `(16000,)`."""
-    with wave.open(io.BytesIO(content)) as file:
+    try:
+        file = wave.open(io.BytesIO(content))
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{name} is no WAVE file: {error}") from error
+    with file:
         channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
         if (channels, width, rate) != (1, 2, SPEECH_LENGTH):
             got = f"{channels} of {8 * width} bits at {rate} Hz"

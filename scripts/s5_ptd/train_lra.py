@@ -170,6 +170,7 @@ def train(run: Run, first_step: int, best: "BestWeights | None") -> dict:
 
     from eigenhub.training.accumulation import endless_windows
     from eigenhub.training.metrics_log import MetricsLog
+    from eigenhub.training.setup import average_statistics
 
     args, accelerator = run.args, run.accelerator
     log = MetricsLog(args.output_dir / "metrics.jsonl", first_step, accelerator.is_main_process)
@@ -181,6 +182,8 @@ def train(run: Run, first_step: int, best: "BestWeights | None") -> dict:
         due = step == run.max_steps or (args.eval_every is not None and step % args.eval_every == 0)
         rate = run.optimizer.param_groups[-1]["lr"]
         loss = optimizer_step(run, next(windows))
+        if due:
+            average_statistics(accelerator, run.model)
         if due or step % args.logging_steps == 0:
             loss = accelerator.reduce(loss, reduction="mean").item()
             row = {"step": step, "loss": loss, "lr": rate} | (validate(run) if due else {})
@@ -190,6 +193,7 @@ def train(run: Run, first_step: int, best: "BestWeights | None") -> dict:
             if due and best is not None:
                 keep(run, best, row)
         if args.checkpoint_every and step % args.checkpoint_every == 0:
+            average_statistics(accelerator, run.model)
             run.checkpoints.save(step)
     windows.close()
     return log.last()

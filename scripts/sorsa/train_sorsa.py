@@ -29,6 +29,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from eigenhub.training.arguments import as_command, parse_with_config
+from eigenhub.training.launcher import asked_engine
 from eigenhub.training.options import (
     EMBEDDED,
     FLAG,
@@ -121,6 +122,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"--model: no such folder: {args.model}")
     if args.svd_cache and not args.svd_cache.is_file():
         raise FileNotFoundError(f"--svd_cache: no such file: {args.svd_cache}")
+    if args.export_lora and (engine := asked_engine()) is not None:
+        raise ValueError(
+            f"--export_lora reads whole weights, of which {engine} keeps shards: `eigenhub export` the result"
+        )
     if args.resume and args.method == "adalora":
         raise ValueError("adalora cannot resume: PEFT's rank allocator keeps its scores outside of the state dict")
 

@@ -80,11 +80,15 @@ def script() -> Iterator[Any]:
         yield module
 
 
+def save_inputs(folder: Path) -> tuple[str, ...]:
+    """A pair that has learned nothing, and the arguments that name it."""
+    StyleGAN2Networks(generator(0, **SHAPE), generator(1, **SHAPE), discriminator(2, **SHAPE)).save_pretrained(folder)
+    return ("--model", str(folder))
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("pair")
-    StyleGAN2Networks(generator(0, **SHAPE), generator(1, **SHAPE), discriminator(2, **SHAPE)).save_pretrained(folder)
-    return str(folder)
+    return save_inputs(tmp_path_factory.mktemp("pair"))[-1]
 
 
 @pytest.fixture(scope="module")

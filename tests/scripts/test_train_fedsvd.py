@@ -455,6 +455,16 @@ def test_pushing(script: ModuleType, tiny_vit: str, tmp_path: Path, monkeypatch:
     assert "privacy_ledger.json" in script.PUSHED
 
 
+@pytest.mark.parametrize("engine", ["FSDP", "DEEPSPEED"])
+def test_engines_that_shard_are_refused(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, engine: str
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(SystemExit):
+        script.parse_args([])
+    assert f"{engine} keeps shards, which the server cannot average" in capsys.readouterr().err
+
+
 def test_header_names_the_dependencies() -> None:
     for path in (SCRIPT, SCRIPT.with_name("demo.py")):
         lines = path.read_text().splitlines()

@@ -2,6 +2,7 @@
 """The language-model script: its common tests on text in memory, then streams, optimizers and refusals."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def save_inputs(folder: Path) -> tuple[str, ...]:
+    """The corpus, and the arguments of a run on it."""
+    write_corpus(folder)
+    return arguments_of(folder)
+
+
+def arguments_of(corpus: Path) -> tuple[str, ...]:
+    return ("--dataset", str(corpus / "functions.txt"), *TINY, "--aux_lr", "1e-2", "--rank", "0.25")
+
+
 class TestTextInMemory(ScriptTester):
     slug = "dct"
     script = "train_lm.py"
@@ -73,7 +84,7 @@ class TestTextInMemory(ScriptTester):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def with_corpus(cls, corpus: Path) -> None:
-        cls.arguments = ("--dataset", str(corpus / "functions.txt"), *TINY, "--aux_lr", "1e-2", "--rank", "0.25")
+        cls.arguments = arguments_of(corpus)
 
     def test_what_is_written(self, straight: Run) -> None:
         summary = json.loads((straight.folder / "summary.json").read_text())
@@ -93,6 +104,18 @@ class TestTextInMemory(ScriptTester):
             again = Run(tmp_path, 1)
             assert [row["step"] for row in again.metrics if "eval_loss" in row] == [3, 6, 9, 12, 15, 18, 20]
             assert_close(again.weights(), straight.weights(), rtol=0, atol=0)
+
+
+def test_an_engine_that_flattens_matrices_is_refused(tmp_path: Path) -> None:
+    environment = os.environ | {"ACCELERATE_USE_DEEPSPEED": "true"}
+
+    def said(*flags: str) -> str:
+        finished = run_python(SCRIPT, *flags, folder=tmp_path, environment=environment, check=False)
+        assert finished.returncode == 2, finished
+        return finished.stderr
+
+    assert "--optimizer trion needs matrices, which DEEPSPEED flattens" in said("--optimizer", "trion")
+    assert "--lr must be positive" in said("--optimizer", "adamw", "--lr", "0")
 
 
 @pytest.fixture

@@ -52,10 +52,14 @@ def script() -> Iterator[Any]:
     sys.path.remove(str(SCRIPT.parent))
 
 
+def save_inputs(folder: Path) -> tuple[str, ...]:
+    """An untrained model of the words of the facts, with three blocks of width 16, and the arguments that name it."""
+    return ("--model", save_tiny_neox(folder, hidden_size=16, num_layers=3))
+
+
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An untrained model of the words of the facts, with three blocks of width 16."""
-    return save_tiny_neox(tmp_path_factory.mktemp("tiny-neox"), hidden_size=16, num_layers=3)
+    return save_inputs(tmp_path_factory.mktemp("tiny-neox"))[-1]
 
 
 class TestSenDScript(SlowScriptTester):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from tests.common.script_tester import Run, ScriptTester
+from tests.launch_matrix.launches import launch_engine
 from tests.scripts.loading import load_script
 from tests.support.data import shared_data
 from tests.support.devices import require_deepspeed, require_shared_data
@@ -125,6 +126,26 @@ def test_lora_export_beside_the_adapter(script: ModuleType, tmp_path: Path) -> N
     assert (config["peft_type"], config["r"]) == ("LORA", 8)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--export_lora",), "--export_lora reads whole weights, of which FSDP keeps shards"),
+        (("--task", "causal_lm", "--eval_gsm8k"), "--eval_gsm8k generates, which FSDP cannot from shards"),
+    ],
+)
+def test_what_shards_cannot_do_is_said_at_once(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    flags: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SystemExit):
+        script.parse_args([*flags])
+    assert said in capsys.readouterr().err
+
+
 def test_gradient_checkpointing_changes_nothing(script: ModuleType, tmp_path: Path) -> None:
     plain = tiny_run(script, tmp_path / "plain")[1]["final_loss"]
     assert tiny_run(script, tmp_path / "checkpointed", "--gradient_checkpointing")[1]["final_loss"] == plain
@@ -219,6 +240,24 @@ def test_deepspeed_takes_the_same_steps_and_resumes(tmp_path: Path, stage: int) 
     assert_close(runs["sharded"].weights(), runs["plain"].weights(), rtol=0, atol=1e-6)
     assert runs["resumed"].losses == runs["sharded"].losses[4:]
     assert_close(runs["resumed"].weights(), runs["sharded"].weights(), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_fsdp2_resumes(tmp_path: Path) -> None:
+    """Two processes with shards: the last four of eight steps from a checkpoint of the first four."""
+    flags = ["--rank", "4", "--lr", "3e-3", "--reg_weight", "1", "--per_device_batch_size", "16", "--max_steps", "8"]
+    flags += ["--checkpoint_every", "4"]
+    runs = {name: Run(tmp_path / name, 2) for name in ("straight", "resumed")}
+    for name, run in runs.items():
+        run.folder.mkdir()
+        if name == "resumed":
+            flags += ["--resume", str(runs["straight"].folder / "checkpoints" / "step_000004")]
+        finished = launch_engine(SCRIPT, [*flags, "--output_dir", str(run.folder)], tmp_path, "fsdp2", sys.executable)
+        assert finished.returncode == 0, finished
+    assert "resumed after step 4" in finished.stdout
+    assert runs["resumed"].losses == runs["straight"].losses[4:]
+    assert_close(runs["resumed"].weights(), runs["straight"].weights(), rtol=0, atol=0)
 
 
 def free_port() -> int:

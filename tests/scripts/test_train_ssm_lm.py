@@ -41,11 +41,21 @@ assert model.generate(ids[:, :8], max_new_tokens=4, do_sample=False).shape == (1
 """
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "functions.txt"
+def save_inputs(folder: Path) -> tuple[str, ...]:
+    """A text file that is learned quickly, and the arguments of a run on it."""
+    path = folder / "functions.txt"
     path.write_text("".join(LINES))
-    return path
+    return ("--dataset", str(path), *TINY, "--num_blocks", "1", "--init", "lowrank", "--lr", "1e-2")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return save_inputs(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def text(inputs: tuple[str, ...]) -> Path:
+    return Path(inputs[1])
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +88,8 @@ class TestTrainLm(ScriptTester):
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def with_corpus(cls, text: Path) -> None:
-        cls.arguments = ("--dataset", str(text), *TINY, "--num_blocks", "1", "--init", "lowrank", "--lr", "1e-2")
+    def with_corpus(cls, inputs: tuple[str, ...]) -> None:
+        cls.arguments = inputs
 
     def test_what_is_written(self, straight: Run) -> None:
         summary = json.loads((straight.folder / "summary.json").read_text())

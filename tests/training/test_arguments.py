@@ -60,7 +60,7 @@ def test_superseded_entries_are_dropped_only_by_flags(parse) -> None:
         ("kind: c", "argument --kind: invalid choice: 'c'"),
         ("fast: 3", "fast must be true or false, got 3"),
         ("- a\n- b", "must hold `name: value` lines, not a list"),
-        ("a: [1", "is not valid YAML"),
+        ("a: [1", "is not YAML"),
     ],
 )
 def test_mistakes_in_the_file(parse, capsys: pytest.CaptureFixture, text: str, message: str) -> None:

@@ -2,6 +2,7 @@
 """Checkpoints over accelerate: everything comes back, a failed write changes nothing, frozen weights stay out."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors import safe_open
 from torch import nn
 
 from eigenhub.training.checkpoint import Checkpoints
-from eigenhub.training.checkpoint_files import latest_checkpoint, list_checkpoints
+from eigenhub.training.checkpoint_files import MANIFEST, latest_checkpoint, list_checkpoints, write_manifest
+from tests.reliability.corruptions import Payload
 
 
 class Setup:
@@ -85,7 +87,7 @@ def test_crash_while_writing_leaves_the_last_checkpoint(tmp_path: Path, monkeypa
     assert latest_checkpoint(tmp_path) == good
     monkeypatch.undo()
     assert setup.checkpoints.save(2) == latest_checkpoint(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000001", "step_000002"]
+    assert sorted(path.name for path in tmp_path.glob("*step*")) == ["step_000001", "step_000002"]
 
 
 def test_torn_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -94,6 +96,23 @@ def test_torn_checkpoint_is_refused(tmp_path: Path) -> None:
     (path / "random_states_0.pkl").write_bytes(b"")  # accelerate itself would go on without a word
     with pytest.raises(ValueError, match="is not a complete checkpoint"):
         setup.checkpoints.restore(path)
+
+
+@pytest.mark.parametrize("name", ["optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"])
+@pytest.mark.parametrize("whole", [True, False], ids=["payload", "cut"])
+def test_a_pickle_that_runs_something_or_is_cut_is_refused(tmp_path: Path, name: str, whole: bool) -> None:
+    """Also where the sizes in the manifest are right."""
+    setup = Setup(tmp_path)
+    path = setup.checkpoints.save(1)
+    if whole:
+        torch.save(Payload(tmp_path / "ran"), path / name)
+    else:
+        (path / name).write_bytes((path / name).read_bytes()[:400])
+    (path / MANIFEST).unlink()
+    write_manifest(path, 1, setup.checkpoints.settings)
+    with pytest.raises((ValueError, RuntimeError, UnpicklingError)):
+        setup.checkpoints.restore(path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_rotation(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eigenhub.federated.accounting import Steps
 from eigenhub.federated.dp_config import check_count
+from eigenhub.files import check_entries, field_kinds
 
 
 PLAN = ("num_examples", "sample_rate", "steps_per_round", "max_participations")
@@ -94,6 +95,29 @@ class ClientAccount:
             ValueError: for fields that are missing or unknown.
         """
         try:
-            return cls(**(values | {"history": [(run[0], run[1], run[2]) for run in values["history"]]}))
-        except (TypeError, KeyError, IndexError) as error:
+            _check_fields(cls, values)
+        except ValueError as error:
             raise ValueError(f"not an account of the privacy ledger: {error}") from error
+        return cls(**(values | {"history": [tuple(run) for run in values["history"]]}))
+
+
+def _check_fields(account: type, values: dict[str, Any]) -> None:
+    check_entries({"account": values}, {"account": dict})
+    kinds = field_kinds(account)
+    check_entries(values, kinds)
+    if unknown := sorted(values.keys() - kinds.keys()):
+        raise ValueError(f"the entry `{unknown[0]}` is unknown")
+    counts = [value for name, value in values.items() if name not in ("history", "noise_multiplier")]
+    if not all(_is_run(run) for run in values["history"]):
+        raise ValueError("`history` must list noise, sample rate and steps")
+    if min([*counts, *(run[2] for run in values["history"])]) < 0 or not 0 < values["sample_rate"] <= 1:
+        raise ValueError("numbers must not be negative, and `sample_rate` above 0 and at most 1")
+
+
+def _is_run(run: Any) -> bool:
+    return (
+        isinstance(run, list | tuple)
+        and len(run) == 3
+        and all(type(number) in (int, float) for number in run)
+        and type(run[2]) is int
+    )

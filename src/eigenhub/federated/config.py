@@ -10,6 +10,7 @@ from typing import Any
 
 from eigenhub.federated.dp_config import DPConfig
 from eigenhub.federated.recipes import METHOD_NAMES, recipe_of, refactors_in
+from eigenhub.files import check_entries, field_kinds, naming, read_json, write_text
 from eigenhub.linalg.lowrank import SIGN_RULES
 
 
@@ -120,7 +121,7 @@ class FedSVDConfig:
         if self.local_epochs is not None and not self.local_epochs > 0:
             raise ValueError(f"`local_epochs` must be positive, got {self.local_epochs!r}")
         for client, rank in (self.client_ranks or {}).items():
-            if rank < 1:
+            if not isinstance(rank, int) or rank < 1:
                 raise ValueError(f"`client_ranks[{client!r}]` must be at least 1, got {rank!r}")
 
     def _check_combinations(self) -> None:
@@ -169,11 +170,13 @@ class FedSVDConfig:
             values (`dict`): settings by name; those left out get their defaults.
 
         Raises:
-            ValueError: for a name that is no setting.
+            ValueError: for a name that is no setting, and for a value of another type.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        kinds = field_kinds(cls)
+        check_entries(values, {name: kinds[name] for name in values})
         return cls(**values)
 
     def save_pretrained(self, save_directory: str | Path) -> Path:
@@ -188,7 +191,7 @@ class FedSVDConfig:
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / CONFIG_NAME
-        path.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
         return path
 
     @classmethod
@@ -198,4 +201,7 @@ class FedSVDConfig:
         Args:
             folder (`str` or `Path`): a local folder that holds it.
         """
-        return cls.from_dict(json.loads((Path(folder) / CONFIG_NAME).read_text()))
+        path = Path(folder) / CONFIG_NAME
+        content = read_json(path)
+        with naming(path):
+            return cls.from_dict(content)

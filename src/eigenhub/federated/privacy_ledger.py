@@ -2,7 +2,6 @@
 """One privacy budget per client over all rounds of a federated run, with hard caps."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from eigenhub.federated.client_account import ClientAccount
 from eigenhub.federated.dp_config import DPConfig, check_count
 from eigenhub.federated.privacy_budget import PrivacyBudget
 from eigenhub.federated.privacy_claim import privacy_claim
+from eigenhub.files import check_entries, naming, read_json, write_text
 
 
 LEDGER_NAME = "privacy_ledger.json"
@@ -166,6 +166,7 @@ class PrivacyLedger:
         """
         if state.get("format") != FORMAT:
             raise ValueError(f"a privacy ledger of format {state.get('format')!r}; this version reads {FORMAT}")
+        check_entries(state, {"config": dict, "clients": dict})
         saved = DPConfig.from_dict(state["config"])
         pairs = {name: (getattr(saved, name), getattr(self.config, name)) for name in _ACCOUNTED}
         if differing := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
@@ -189,13 +190,7 @@ class PrivacyLedger:
         path.parent.mkdir(parents=True, exist_ok=True)
         spent = {client_id: _json_number(epsilon) for client_id, epsilon in self.spent().items()}
         content = {"claim": self.claim(), "epsilon": spent} | self.state_dict()
-        unfinished = path.with_name(f"{path.name}.tmp")
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
         return path
 
     @classmethod
@@ -211,13 +206,15 @@ class PrivacyLedger:
         """
         path = _file(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, {"config": dict, "epsilon": dict})
             ledger = cls(config or DPConfig.from_dict(content["config"]))
             ledger.load_state_dict(content)
+            check_entries(content["epsilon"], dict.fromkeys(ledger.accounts, (int, float, str)))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as the privacy ledger of this run: {error}") from error
+        with naming(path):
             for client_id, account in ledger.accounts.items():
                 ledger._reported[tuple(account.history)] = float(content["epsilon"][client_id])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as the privacy ledger of this run: {error}") from error
         return ledger
 
     def _account(self, client_id: str) -> ClientAccount:

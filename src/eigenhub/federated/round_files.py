@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folders `round_0001`, `round_0002`, ... of a run: written under another name and renamed when complete."""
 
-import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from eigenhub.training.checkpoint_files import MANIFEST, read_manifest, write_manifest
+from eigenhub.files import lock_folder, replace_folder
+from eigenhub.training.checkpoint_files import delete_folders, numbered_folders, read_manifest, write_manifest
 
 
 _NAME = re.compile(r"round_(\d+)")
@@ -29,8 +29,7 @@ def list_rounds(output_dir: Path) -> list[Path]:
     Args:
         output_dir (`Path`): of the run.
     """
-    found = [(int(match[1]), path) for path in output_dir.glob("round_*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return numbered_folders(output_dir, _NAME)
 
 
 def latest_round(output_dir: Path) -> Path | None:
@@ -43,7 +42,7 @@ def latest_round(output_dir: Path) -> Path | None:
 
 
 def write_round(output_dir: Path, round: int, write: Callable[[Path], None], keep: int) -> Path:
-    """Write a round's folder in one step and delete the oldest ones beyond `keep`.
+    """Write a round's folder in one step and delete the oldest ones beyond `keep`, while no other process does.
 
     Args:
         output_dir (`Path`): of the run.
@@ -53,14 +52,15 @@ def write_round(output_dir: Path, round: int, write: Callable[[Path], None], kee
     """
     final = round_folder(output_dir, round)
     workplace = final.with_name(f"{final.name}.tmp")
-    shutil.rmtree(workplace, ignore_errors=True)
-    workplace.mkdir(parents=True)
-    write(workplace)
-    write_manifest(workplace, round, {})
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(workplace, final)
-    for path in list_rounds(output_dir)[:-keep]:
-        # The manifest goes first: a deletion that is interrupted leaves a folder that counts as torn.
-        (path / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(path)
+    lock = lock_folder(output_dir)
+    try:
+        for left in output_dir.glob("round_*.tmp"):  # by a process that died
+            shutil.rmtree(left)
+        workplace.mkdir()
+        write(workplace)
+        write_manifest(workplace, round, {})
+        replace_folder(workplace, final)
+        delete_folders(list_rounds(output_dir)[:-keep])
+    finally:
+        lock.release()
     return final

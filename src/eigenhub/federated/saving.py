@@ -5,12 +5,12 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from peft import PeftModel
-from safetensors.torch import save_file
 
 from eigenhub.federated.base_weights import contained_adapter
 from eigenhub.federated.lora_model import check_lora_model
 from eigenhub.federated.privacy_ledger import PrivacyLedger
 from eigenhub.federated.server import FederatedServer
+from eigenhub.files import write_tensors
 
 
 PUSHED = ("*.safetensors", "*config.json", "*.json", "*.model", "*.txt", "README.md", ".eval_results/*")
@@ -43,7 +43,7 @@ def save_adapter(
         )
         config.inference_mode = True
         config.save_pretrained(str(written))
-        save_file({key: tensor.contiguous() for key, tensor in state.items()}, written / "adapter_model.safetensors")
+        write_tensors(written / "adapter_model.safetensors", state, {"format": "pt"})
     server.config.save_pretrained(written)
     if ledger is not None:
         ledger.save(written)

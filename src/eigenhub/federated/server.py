@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eigenhub.federated.aggregate import AggregateResult, RoundAggregator
@@ -24,6 +23,7 @@ from eigenhub.federated.updates import (
     fingerprint,
     uploaded_keys,
 )
+from eigenhub.files import check_entries, naming, read_json, read_tensors, write_tensors, write_text
 
 
 STATE_FILE = "adapter_state.safetensors"
@@ -184,15 +184,15 @@ class FederatedServer:
             folder (`Path`): made if necessary.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: tensor.contiguous() for key, tensor in self.state.items()}, folder / STATE_FILE)
+        write_tensors(folder / STATE_FILE, self.state)
         if self.basis:
-            save_file(self.basis | self.rotations, folder / BASIS_FILE)
+            write_tensors(folder / BASIS_FILE, self.basis | self.rotations)
         sums = {f"{side}.{name}": part for name, total in self.base_sums.items() for side, part in _sides(total)}
         if sums:
-            save_file(sums, folder / BASE_FILE)
+            write_tensors(folder / BASE_FILE, sums)
         content = {"round": self.round, "attempts": self.attempts, "failures": self.failures}
         content |= {"config": self.config.to_dict()}
-        (folder / ROUND_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        write_text(folder / ROUND_FILE, json.dumps(content, indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
         """Go on from what [`~FederatedServer.save`] wrote.
@@ -203,21 +203,27 @@ class FederatedServer:
         Raises:
             ValueError: if it was written with another configuration or for another adapter.
         """
-        content = json.loads((folder / ROUND_FILE).read_text())
+        content = read_json(folder / ROUND_FILE, {"config": dict, "round": int, "attempts": int})
         if differing := differing_settings(content["config"], self.config.to_dict()):
             raise ValueError(f"{folder} was written by another run ({differing})")
-        state = load_file(folder / STATE_FILE)
+        state = read_tensors(folder / STATE_FILE)
         if shapes_of(state) != shapes_of(self.state):
             raise ValueError(f"{folder} holds the state of another adapter: names or shapes differ")
+        if broken := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{folder / STATE_FILE} has values that are not finite in `{broken[0]}`")
         self.state, self.round = {key: state[key] for key in self.state}, content["round"]
         self.attempts = content["attempts"]
         if self.basis:
-            saved = load_file(folder / BASIS_FILE)
+            saved = read_tensors(folder / BASIS_FILE)
+            if shapes_of(saved) != shapes_of(self.basis | self.rotations):
+                raise ValueError(f"{folder / BASIS_FILE} is of another adapter: names or shapes differ")
             self.basis = {key: saved[key] for key in self.basis}
             self.rotations = {key: saved[key] for key in self.rotations}
         if recipe_of(self.config.method).moves_base and self.round:
-            sums = load_file(folder / BASE_FILE)
+            sums = read_tensors(folder / BASE_FILE)
             names = [key.removeprefix("left.") for key in sums if key.startswith("left.")]
+            with naming(folder / BASE_FILE):
+                check_entries(sums, {f"right.{name}": Tensor for name in names})
             self.base_sums = {name: LowRankSum(sums[f"left.{name}"], sums[f"right.{name}"]) for name in names}
 
 

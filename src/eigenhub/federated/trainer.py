@@ -39,6 +39,7 @@ from eigenhub.federated.sampling import most_participations, sample_clients
 from eigenhub.federated.saving import push_adapter, save_adapter
 from eigenhub.federated.server import FederatedServer
 from eigenhub.federated.updates import ClientUpdate, QuorumError, RejectedUpdate
+from eigenhub.files import check_entries, lock_folder, naming, read_json, write_text
 from eigenhub.training.accumulation import check_loss_kwargs
 from eigenhub.training.checkpoint_files import read_manifest
 
@@ -380,9 +381,9 @@ class FederatedLoraTrainer:
     def _save_round(self) -> None:
         def write(folder: Path) -> None:
             self.server.save(folder)
-            (folder / HISTORY_FILE).write_text(json.dumps(self.history, indent=1) + "\n")
+            write_text(folder / HISTORY_FILE, json.dumps(self.history, indent=1) + "\n")
             if self.ledger is not None:
-                (folder / LEDGER_FILE).write_text(json.dumps(self.ledger.state_dict()) + "\n")
+                write_text(folder / LEDGER_FILE, json.dumps(self.ledger.state_dict()) + "\n")
 
         if self.training.accelerator.is_main_process:
             write_round(self.output_dir, self.server.round, write, self.args.save_total_limit or 2)
@@ -390,6 +391,8 @@ class FederatedLoraTrainer:
 
     def _resume(self, source: bool | str | Path | None) -> None:
         output_dir = self.output_dir
+        if self.training.accelerator.is_main_process:
+            self._lock = lock_folder(output_dir)
         if not source:
             if self.server.round == 0 and list_rounds(output_dir):
                 raise ValueError(
@@ -402,10 +405,16 @@ class FederatedLoraTrainer:
         if read_manifest(folder) is None:
             raise ValueError(f"`resume_from_checkpoint`: {folder} is not a complete round")
         self.server.load(folder)
-        self.history = json.loads((folder / HISTORY_FILE).read_text())
+        self.history = read_json(folder / HISTORY_FILE, kind=list)
+        with naming(folder / HISTORY_FILE):
+            for number, record in enumerate(self.history):
+                check_entries({f"[{number}]": record}, {f"[{number}]": dict})
+                check_entries(record, {"clients": list})
         self._served = {client for record in self.history for client in record["clients"]}
         if self.ledger is not None:
-            self.ledger.load_state_dict(json.loads((folder / LEDGER_FILE).read_text()))
+            state = read_json(folder / LEDGER_FILE)
+            with naming(folder / LEDGER_FILE):
+                self.ledger.load_state_dict(state)
         logger.info("resumed after round %d from %s", self.server.round, folder)
 
     # Set-up

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
+
+from eigenhub.files import open_tensors, write_tensors
 
 
 #: Made by `scripts/s5_ptd/solve_ptd.py`. Where this file is missing (in a model exported with its code) they are solved again.
@@ -48,8 +47,11 @@ def load_solution(path: Path, problem: PTDProblem) -> Tensor | None:
     """
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return file.get_tensor(problem.key).double() if problem.key in file.keys() else None
+    with open_tensors(path) as file:
+        e = file.get_tensor(problem.key).double() if problem.key in file.keys() else None
+    if e is not None and not (e.shape == (problem.n, problem.n) and e.isfinite().all()):
+        raise ValueError(f"{path} must hold a finite matrix of order {problem.n}, got one of shape {tuple(e.shape)}")
+    return e
 
 
 def save_solutions(path: Path, solutions: Mapping[PTDProblem, tuple[Tensor, Mapping[str, float]]]) -> None:
@@ -59,9 +61,7 @@ def save_solutions(path: Path, solutions: Mapping[PTDProblem, tuple[Tensor, Mapp
         path (`Path`): file to write; a reader never sees half of it.
         solutions (`Mapping`): perturbation and figures of every problem.
     """
-    tensors = {problem.key: e.float().contiguous() for problem, (e, _) in solutions.items()}
+    tensors = {problem.key: e.float() for problem, (e, _) in solutions.items()}
     metadata = {problem.key: json.dumps(dict(info)) for problem, (_, info) in solutions.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{torch.randint(1 << 62, ()).item():x}")
-    draft.write_bytes(save(tensors, metadata))  # `save_file` would make it readable for its owner only
-    draft.replace(path)
+    write_tensors(path, tensors, metadata)

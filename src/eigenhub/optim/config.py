@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from eigenhub.files import read_json, write_text
 from eigenhub.optim.auon import AuON, HybridAuON
 from eigenhub.optim.base import MatrixOptimizer
 from eigenhub.optim.dct_adamw import DCTAdamW
@@ -74,7 +75,7 @@ class OptimizerConfig:
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / CONFIG_NAME
-        path.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
         return path
@@ -95,9 +96,9 @@ class OptimizerConfig:
 
             path = Path(hf_hub_download(str(source), CONFIG_NAME, **kwargs))
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = read_json(path, {"optimizer": str, "options": dict})
             return cls(saved["optimizer"], saved["options"])
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"{path} holds no optimizer settings: {error}") from error
 
     def push_to_hub(self, repo_id: str, commit_message: str = "Upload optimizer settings", **kwargs: Any) -> str:

@@ -6,6 +6,8 @@ Nothing is imported here: a script reads its arguments before it pays for torch.
 - [`eigenhub.training.arguments`]: argparse with a YAML file behind it,
 - [`eigenhub.training.options`]: the options that scripts have in common, and their checks,
 - [`eigenhub.training.setup`]: accelerator and data loader,
+- [`eigenhub.training.launcher`]: which engine the launcher has asked for,
+- [`eigenhub.training.engines`]: an accelerator that hands whole models to FSDP2 and DeepSpeed,
 - [`eigenhub.training.checkpoint`]: atomic, rotating checkpoints over `accelerator.save_state`,
 - [`eigenhub.training.checkpoint_files`]: which checkpoint folders are complete,
 - [`eigenhub.training.accumulation`]: gradient accumulation normalised by the items of the whole step,

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from eigenhub.files import read_yaml
+
 
 def parse_with_config(
     parser: argparse.ArgumentParser,
@@ -46,14 +48,14 @@ def parse_with_config(
 
 def read_settings(parser: argparse.ArgumentParser, path: Path) -> dict[str, object]:
     """The YAML file's entries; errors go through `parser.error`."""
-    import yaml
-
     if not path.is_file():
         parser.error(f"--config: no such file: {path}")
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        parser.error(f"--config: {path} is not valid YAML: {error}")
+        settings = read_yaml(path)
+    except ValueError as error:
+        parser.error(f"--config: {error}")
+    if settings is None:  # an empty file
+        settings = {}
     if not isinstance(settings, dict):
         parser.error(f"--config: {path} must hold `name: value` lines, not a {type(settings).__name__}")
     allowed = sorted(set(_actions(parser)) - {"config"})

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atomic, rotating checkpoints over `accelerator.save_state` and `accelerator.load_state`."""
 
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 from accelerate import Accelerator
+from accelerate.utils import load
 from torch import Tensor, nn
 
+from eigenhub.files import lock_folder, replace_folder
 from eigenhub.training.checkpoint_files import (
     check_settings,
     checkpoint_name,
@@ -25,7 +27,8 @@ class Checkpoints:
     The checkpoints of one run.
 
     A checkpoint is written under a temporary name and renamed when every process has finished, so a folder called
-    `step_*` is complete, or at least was: the sizes in its manifest tell. All processes must see the same folder.
+    `step_*` is complete, or at least was: the sizes in its manifest tell. All processes must see the same folder, and no
+    other run may write there meanwhile: that is a `BlockingIOError`.
 
     Args:
         accelerator (`Accelerator`): with model and optimizer prepared.
@@ -53,6 +56,7 @@ class Checkpoints:
         self.settings = {**settings, "num_processes": accelerator.num_processes}
         self.keep = keep
         self.left_out = frozenset(left_out)
+        self._lock = lock_folder(folder) if accelerator.is_main_process else None
         accelerator.register_save_state_pre_hook(self._drop_left_out)
 
     def save(self, step: int) -> Path:
@@ -60,15 +64,15 @@ class Checkpoints:
         final = self.folder / checkpoint_name(step)
         workplace = final.with_name(f"{final.name}.tmp")
         if self.accelerator.is_main_process:
-            shutil.rmtree(workplace, ignore_errors=True)
+            for left in self.folder.glob("step_*.tmp"):  # by a process that died
+                shutil.rmtree(left)
             workplace.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(workplace))
         self.accelerator.wait_for_everyone()  # the random state of every process is in
         if self.accelerator.is_main_process:
             write_manifest(workplace, step, self.settings)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(workplace, final)
+            replace_folder(workplace, final)
             rotate(self.folder, self.keep)
         self.accelerator.wait_for_everyone()
         return final
@@ -79,6 +83,7 @@ class Checkpoints:
         if manifest is None:
             raise ValueError(f"{checkpoint} is not a complete checkpoint")
         check_settings(checkpoint, manifest["settings"], self.settings)
+        _check_pickles(checkpoint)
         # FSDP and DeepSpeed load what they have written, whole; elsewhere the file lacks the parameters left out.
         partial = self.left_out and not is_sharded(self.accelerator)
         self.accelerator.load_state(str(checkpoint), **({"strict": False} if partial else {}))
@@ -103,6 +108,15 @@ class Checkpoints:
         for state in weights:  # empty where FSDP or DeepSpeed has already written its own
             for name in [name for name in state if name.removeprefix("module.") in self.left_out]:
                 del state[name]
+
+
+def _check_pickles(checkpoint: Path) -> None:
+    """Accelerate would run what the ones bring, and go on without a word where the others are damaged."""
+    for path in sorted([*checkpoint.glob("custom_checkpoint_*.pkl"), *checkpoint.glob("random_states_*.pkl")]):
+        try:
+            load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+            raise ValueError(f"{path} cannot be read safely: {error}") from error
 
 
 def _partition_again(optimizer: object) -> None:

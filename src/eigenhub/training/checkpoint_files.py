@@ -4,8 +4,11 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from eigenhub.files import read_json
+from eigenhub.files.writing import REPLACED, recovered
 
 
 MANIFEST = "checkpoint.json"
@@ -29,17 +32,28 @@ def write_manifest(folder: Path, step: int, settings: dict[str, object]) -> None
 def read_manifest(folder: Path) -> dict | None:
     """The manifest of a complete checkpoint, or None if the folder is torn."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = read_json(folder / MANIFEST, {"step": int, "settings": dict, "files": dict})
         complete = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
     return manifest if complete else None
 
 
+def numbered_folders(folder: Path, name: re.Pattern) -> list[Path]:
+    """Folders that bear a number in their name, in its order; one that was being replaced when the process died counts.
+
+    Args:
+        folder (`Path`): where they are.
+        name (`re.Pattern`): of a whole name, with the number as its one group.
+    """
+    places = {path.with_name(path.name.removesuffix(REPLACED)) for path in folder.glob("*_*")}
+    found = [(int(match[1]), recovered(path)) for path in places if (match := name.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Folders that bear a checkpoint's name, by step; temporary ones do not."""
-    found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return numbered_folders(folder, _NAME)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -50,8 +64,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def rotate(folder: Path, keep: int) -> None:
     """Deletes the oldest checkpoints beyond the newest `keep`."""
-    for path in list_checkpoints(folder)[:-keep]:
-        # The manifest goes first: a deletion that is interrupted leaves a folder that counts as torn.
+    delete_folders(list_checkpoints(folder)[:-keep])
+
+
+def delete_folders(folders: Iterable[Path]) -> None:
+    """Deletes folders with a manifest. It goes first: a deletion that is interrupted leaves a folder that counts as torn."""
+    for path in folders:
         (path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
 

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from eigenhub.files import write_text
 from eigenhub.training.accumulation import check_loss_kwargs, optimizer_step
 from eigenhub.training.checkpoint import Checkpoints
 from eigenhub.training.language_data import LanguageData
@@ -225,7 +226,7 @@ def save_run(
     folder = run.args.output_dir
     run.unwrapped.save_pretrained(folder, state_dict=state)  # type: ignore[operator]  # a transformers model
     tokenizer_files = run.tokenizer.save_pretrained(folder)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_more()
     if run.args.push_to_hub:
         push_folder(folder, run.args.hub_model_id, also=[*(Path(name).name for name in tokenizer_files), *also])

@@ -2,9 +2,10 @@
 """Metrics as JSON lines: one object per logged step, appended as it happens, cut back when a run resumes."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from eigenhub.files import append_line, read_text, write_text
 
 
 class MetricsLog:
@@ -27,8 +28,7 @@ class MetricsLog:
     def write(self, row: Mapping[str, float | int]) -> None:
         """Appends one row and hands it to the operating system at once."""
         if self.enabled:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_line(self.path, json.dumps(row))
 
     def last(self) -> dict:
         """The newest row, possibly of the run that was resumed; empty if there is none or the log is not enabled."""
@@ -37,17 +37,20 @@ class MetricsLog:
 
     def _cut_back(self, step: int) -> None:
         kept = [row for row in read_metrics(self.path) if row["step"] <= step] if self.path.exists() else []
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """All rows of a metrics file; a last line cut short by a kill is left out."""
-    return list(_whole_rows(path.read_text()))
+    """All rows of a metrics file; a last line cut short by a kill is left out, any other damage is a `ValueError`."""
+    return list(_whole_rows(path, read_text(path)))
 
 
-def _whole_rows(text: str) -> Iterator[dict]:
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+def _whole_rows(path: Path, text: str) -> Iterator[dict]:
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ValueError(f"{path}, line {number}: must be an object with a `step`, got {line[:80]!r}")
+        yield row

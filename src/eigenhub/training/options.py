@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from eigenhub.training.checkpoint_files import check_settings, latest_checkpoint, list_checkpoints, read_manifest
+from eigenhub.training.launcher import asked_engine
 from eigenhub.training.text_source import check_source
 
 
@@ -132,6 +133,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise ValueError(f"--prompt_template must contain {{prompt}}, got {args.prompt_template!r}")
     if args.push_to_hub and not args.hub_model_id:
         raise ValueError("--push_to_hub needs --hub_model_id")
+    if getattr(args, "eval_gsm8k", False) and asked_engine() == "FSDP":
+        raise ValueError("--eval_gsm8k generates, which FSDP cannot from shards: evaluate the saved model")
     for source in (args.dataset, args.eval_dataset):
         if source not in (None, EMBEDDED):
             check_source(source)

@@ -12,6 +12,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
+from eigenhub.files import write_text
 from eigenhub.training.text_source import is_local
 
 
@@ -55,7 +56,7 @@ def write_accuracy(
         "versions": {package: version(package) for package in VERSIONED},
     }
     text = yaml.safe_dump({"method": args.method, "measured": [figure]}, sort_keys=False, width=1000)
-    (args.output_dir / "results.yaml").write_text(text)
+    write_text(args.output_dir / "results.yaml", text)
 
 
 def hardware(accelerator: Accelerator) -> str:

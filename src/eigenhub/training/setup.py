@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedType, GradientAccumulationPlugin
+from torch import nn
 from torch.utils.data import DataLoader
 
+from eigenhub.files import lock_folder
+from eigenhub.training.engines import EngineAccelerator
 from eigenhub.training.options import as_settings
 
 
 def make_accelerator(args: argparse.Namespace, project: str) -> Accelerator:
     """
-    An accelerator by the shared options, with its trackers started and the output folder made.
+    An accelerator by the shared options, with its trackers started and the output folder made and locked to other runs.
 
     Args:
         args (`argparse.Namespace`): with the options of [`eigenhub.training.options`].
         project (`str`): project name for the trackers.
     """
-    accelerator = Accelerator(
+    accelerator = EngineAccelerator(
         # Every step takes the same number of batches, also across the end of an epoch.
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
@@ -34,7 +37,7 @@ def make_accelerator(args: argparse.Namespace, project: str) -> Accelerator:
     if args.tf32:
         torch.set_float32_matmul_precision("high")
     if accelerator.is_main_process:
-        args.output_dir.mkdir(parents=True, exist_ok=True)
+        accelerator.output_lock = lock_folder(args.output_dir)  # as long as the accelerator lives
     if args.report_to != "none":
         accelerator.init_trackers(project, {name: str(value) for name, value in as_settings(args).items()})
     return accelerator
@@ -71,6 +74,25 @@ def make_loader(
         # Without one, each epoch would draw from the global stream, and a resumed run at another point of it.
         generator=torch.Generator().manual_seed(args.seed),
     )
+
+
+@torch.no_grad()
+def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
+    """
+    Makes running statistics, such as those of batch norm, the mean over the processes, each of which has seen its own rows.
+
+    To be called before the model is evaluated or saved: without DistributedDataParallel nobody hands them round, so that
+    processes would evaluate different models, and only those of the main process would be saved.
+
+    Args:
+        accelerator (`Accelerator`): of the script.
+        model (`nn.Module`): perhaps wrapped or sharded; buffers are in neither case.
+    """
+    if accelerator.num_processes == 1:
+        return
+    for name, buffer in model.named_buffers():
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):
+            buffer.copy_(accelerator.reduce(buffer.clone(), reduction="mean"))
 
 
 def is_deepspeed(accelerator: Accelerator) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from eigenhub.files import append_line
+
 
 FILE_NAME = "subspace_stats.jsonl"
 
@@ -66,8 +68,7 @@ class SubspaceStatsCallback(TrainerCallback):
         if self.per_layer and state.is_world_process_zero:
             path = Path(str(args.output_dir)) / FILE_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step + 1, "layers": rows}) + "\n")
+            append_line(path, json.dumps({"step": state.global_step + 1, "layers": rows}))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the means to this log entry, for the trackers that come after and for the Trainer's history."""

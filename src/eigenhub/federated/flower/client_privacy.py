@@ -18,6 +18,7 @@ from eigenhub.federated.config import FedSVDConfig
 from eigenhub.federated.flower.gaussian_accounting import gaussian_epsilon, gaussian_noise_multiplier
 from eigenhub.federated.recipes import recipe_of
 from eigenhub.federated.updates import ClientUpdate
+from eigenhub.files import check_entries, naming, read_json, write_text
 
 
 LEDGER_FILE = "client_privacy.json"
@@ -163,7 +164,7 @@ class ClientPrivacy:
         settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name != "seed"}
         content: dict[str, Any] = {"claim": self.claim(), "epsilon": self.epsilon(), "config": settings}
         content |= {"noise_multiplier": self.noise_multiplier, "cap": self.cap, "rounds_entered": self.rounds_entered}
-        (folder / LEDGER_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        write_text(folder / LEDGER_FILE, json.dumps(content, indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
         """Go on from [`~ClientPrivacy.save`].
@@ -174,10 +175,14 @@ class ClientPrivacy:
         Raises:
             ValueError: if it was written under other settings.
         """
-        content = json.loads((folder / LEDGER_FILE).read_text())
+        content = read_json(folder / LEDGER_FILE, {"config": dict, "cap": (int, type(None)), "rounds_entered": dict})
         settings = dataclasses.asdict(self.config)
-        if differing := [name for name, value in content["config"].items() if settings[name] != value]:
+        if differing := [
+            name for name in settings if name != "seed" and content["config"].get(name) != settings[name]
+        ]:
             raise ValueError(f"{folder} was written under another `client_dp` (`{differing[0]}`)")
+        with naming(folder / LEDGER_FILE):
+            check_entries(content["rounds_entered"], dict.fromkeys(content["rounds_entered"], int))
         self.cap, self.rounds_entered = content["cap"], Counter(content["rounds_entered"])
 
     def _draw(self, like: Tensor) -> Tensor:

@@ -41,6 +41,11 @@ class Bt2TrunkModel(PreTrainedModel):
                 else:
                     init.zeros_(parameter)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the backbone: accelerate shards them apart under FSDP2."""
+        trunk: Any = self.base_model
+        return trunk.backbone.get_input_embeddings()
+
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers, under the names that the modules have now: a `Trainer` resumes by them.
 

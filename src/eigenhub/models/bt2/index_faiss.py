@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 TRAINING_ROWS = 1 << 17
 RETRAIN_SHARE = 0.2
 NOWHERE = -1
+LOG_NAME = re.compile(r"vectors-\d+\.log")
 
 
 class FaissBackend(IndexBackend):
@@ -37,6 +38,11 @@ class FaissBackend(IndexBackend):
     def __init__(self, folder: Path | None, layout: Layout, state: dict[str, Any], read_only: bool) -> None:
         self.folder, self.layout, self._read_only = folder, layout, read_only
         self.state = {"factory": FLAT, "parameters": "", "log": "vectors-0.log"} | state
+        for option in ("factory", "parameters", "log"):
+            if not isinstance(self.state[option], str):
+                raise ValueError(f"`{option}` in the stamp of {folder} must be text, got {self.state[option]!r}")
+        if not LOG_NAME.fullmatch(self.state["log"]):  # it is opened for writing: no path out of the folder
+            raise ValueError(f"`log` in the stamp of {folder} must be vectors-NUMBER.log, got {self.state['log']!r}")
         if "log" in state and self._log_path is not None and not self._log_path.exists():
             raise FileNotFoundError(f"{self._log_path}, which the stamp names, is missing")
         self._open_log(VectorLog(self._log_path, read_only))
@@ -96,16 +102,24 @@ class FaissBackend(IndexBackend):
 
     def compact(self) -> None:
         number = int(re.sub(r"\D", "", self.state["log"])) + 1
-        self.state = self.state | {"log": f"vectors-{number}.log"}
-        fresh = VectorLog(self._log_path)
+        name = f"vectors-{number}.log"
+        fresh = VectorLog(None if self.folder is None else self.folder / name)
+        try:
+            self._copy_newest(fresh)
+        except BaseException:  # a full disk: go on with what there is
+            fresh.close()
+            raise
+        self.state = self.state | {"log": name}
+        self._log.close()
+        self._open_log(fresh)
+        self._build()
+
+    def _copy_newest(self, fresh: VectorLog) -> None:
         fresh.drop_tail()  # an attempt that was killed may have left some
         for generation in range(len(self.layout.dims)):
             for rows in _split(np.flatnonzero(self.rows.generation == generation)):
                 ids = self.rows.ids[rows]
                 fresh.append(Kind.PUT, ids, self.vectors(ids, generation), generation)
-        self._log.close()
-        self._open_log(fresh)
-        self._build()
 
     def clean(self) -> None:
         for path in self.folder.glob("vectors-*.log") if self.folder is not None else ():
@@ -157,6 +171,7 @@ class FaissBackend(IndexBackend):
     def _tabulate(self, record: Record) -> None:
         """Bring the tables of rows up to a record."""
         if record.kind == Kind.PUT:
+            self._check_width(record)
             new = record.ids[~self.rows.known(record.ids)]
             self.rows.append(new, record.generation)
             unset = np.full(len(new), NOWHERE, np.int64)
@@ -173,6 +188,14 @@ class FaissBackend(IndexBackend):
         else:
             self.rows.delete(rows)
             self._where = [np.delete(where, rows) for where in self._where]
+
+    def _check_width(self, record: Record) -> None:
+        dims = dict(enumerate(self.layout.dims))
+        if dims.get(record.generation) != record.dim:
+            raise ValueError(
+                f"{self._log.path or 'the log'} has vectors of {record.dim} coordinates of encoder {record.generation}; the "
+                f"stamp says {', '.join(map(str, dims.values()))}"
+            )
 
     def _previous(self, rows: np.ndarray) -> np.ndarray:
         older = np.full(len(rows), -1, np.int16)

@@ -40,7 +40,12 @@ class FaissSearch:
         #: Whether it has to see typical vectors first.
         self.trains = not inner.is_trained
         if parameters:
-            faiss.ParameterSpace().set_index_parameters(inner, parameters)
+            try:
+                faiss.ParameterSpace().set_index_parameters(inner, parameters)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"`parameters` must be those of FAISS for {factory}, got {parameters!r}: {error}"
+                ) from error
         # An inverted file keeps ids by itself. The others are wrapped, and the wrapper keeps `inner` alive.
         self.index = inner if faiss.try_extract_index_ivf(inner) is not None else faiss.IndexIDMap2(inner)
         self._flat = faiss.downcast_index(inner) if factory == FLAT else None

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from eigenhub.files import check_entries, field_kinds
+
 
 class IdentityError(ValueError):
     """A query or vector comes from another encoder than the index holds."""
@@ -83,6 +85,8 @@ def as_identity(given: EncoderIdentity | Mapping[str, Any], argument: str = "ide
             f"`{argument}` must be an EncoderIdentity or a mapping with model_id, dim and optionally "
             f"{', '.join(sorted(known - {'model_id', 'dim'}))}; got {given!r}"
         )
+    kinds = field_kinds(EncoderIdentity)
+    check_entries(given, {name: kinds[name] for name in given if name != "dim"})  # the class checks it
     fitted = given.get("compatible_with")
     return EncoderIdentity(**{**given, "compatible_with": None if fitted is None else as_identity(fitted)})
 

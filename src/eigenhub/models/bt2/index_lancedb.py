@@ -42,6 +42,11 @@ class LanceBackend(IndexBackend):
         self._db: Any = require("lancedb", "the LanceDB backend of CompatibleIndex").connect(self._place)
         #: `tables[g]` is the table in which generation g is, or was, the newest.
         self.state = {"tables": ["vectors-0"]} | state
+        names = self.state["tables"]
+        if not isinstance(names, list) or not all(re.fullmatch(r"vectors-\d+", str(name)) for name in names):
+            raise ValueError(f"`tables` in the stamp of {folder} must be names like vectors-0, got {names!r}")
+        if len(names) != len(layout.dims):
+            raise ValueError(f"`tables` in the stamp of {folder} must be {len(layout.dims)}, got {len(names)}")
         self._changes = 0
         self.rows = RowTable()
         if self._current in self._table_names():
@@ -169,6 +174,11 @@ class LanceBackend(IndexBackend):
 
     def _open_table(self) -> None:
         self._table = self._db.open_table(self._current)
+        width = self._table.schema.field("vector").type.list_size
+        if width != self.layout.width:
+            raise ValueError(
+                f"{self._place}: the table {self._current} has vectors of {width} coordinates, the stamp says {self.layout.width}"
+            )
         found = _select(self._table, None, ["id", "generation"])
         self.rows = RowTable()
         self.rows.append(found["id"].to_numpy(), 0)

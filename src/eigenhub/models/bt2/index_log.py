@@ -2,7 +2,8 @@
 """An append-only file of vectors: what a store holds, in the order in which it came to hold it.
 
 A record is a header of 24 bytes, `count` ids of 8 bytes, and for a put `count * dim` float32 values. Each carries a
-checksum, so that the half-written record of a killed process is told apart and dropped.
+checksum, so that the half-written record of a killed process is told apart and dropped, and its header one of its own, so
+that a damaged length does not pass for such a record.
 """
 
 import os
@@ -20,7 +21,9 @@ import numpy as np
 from eigenhub.models.bt2.index_vectors import Ids, Vectors
 
 
-HEADER = struct.Struct("<4sHHIIII")  # magic, kind, generation, dim, count, checksum, reserved
+#: magic, kind, generation, dim, count, checksum of these and the content, checksum of all before (0 in older files)
+HEADER = struct.Struct("<4sHHIIII")
+CHECKED = HEADER.size - 4
 MAGIC = b"EHv1"
 
 
@@ -90,7 +93,7 @@ class VectorLog:
         """
         dim = 0 if vectors is None else vectors.shape[1]
         payload = [ids.tobytes(), b"" if vectors is None else np.ascontiguousarray(vectors).data.cast("B")]
-        header = HEADER.pack(MAGIC, kind, generation, dim, len(ids), _checksum(kind, generation, dim, payload), 0)
+        header = _header(kind, generation, dim, len(ids), _checksum(kind, generation, dim, payload))
         begin = self.end
         try:
             self._file.seek(begin)
@@ -146,7 +149,9 @@ class VectorLog:
         header = self._bytes(offset, HEADER.size)
         if len(header) < HEADER.size:
             return None
-        magic, kind, generation, dim, count, checksum, _ = HEADER.unpack(header)
+        magic, kind, generation, dim, count, checksum, of_header = HEADER.unpack(header)
+        if magic == MAGIC and of_header and of_header != zlib.crc32(header[:CHECKED]):
+            self._check_torn(offset, damaged=True)
         length = HEADER.size + count * (8 + 4 * dim)
         if magic != MAGIC or offset + length > size:
             self._check_torn(offset, damaged=bool(magic.strip(b"\0")) and magic != MAGIC)
@@ -182,6 +187,11 @@ def _open(path: Path | None, read_only: bool) -> Any:
 
 def _values_start(record: int, count: int) -> int:
     return (record + HEADER.size + 8 * count) // 4
+
+
+def _header(kind: int, generation: int, dim: int, count: int, checksum: int) -> bytes:
+    header = HEADER.pack(MAGIC, kind, generation, dim, count, checksum, 0)
+    return header[:CHECKED] + struct.pack("<I", zlib.crc32(header[:CHECKED]))
 
 
 def _checksum(kind: int, generation: int, dim: int, payload: list) -> int:

@@ -2,11 +2,11 @@
 """The stamp of a store: a small JSON file that says whose vectors it holds and how they stand there."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eigenhub.files import check_entries, field_kinds, naming, read_json, write_text
 from eigenhub.models.bt2.index_backend import Layout
 from eigenhub.models.bt2.index_identity import EncoderIdentity, as_identity
 
@@ -49,13 +49,7 @@ class IndexStamp:
 
     def save(self, folder: Path) -> None:
         """Replace the file in one step, so that no reader and no crash finds half of it."""
-        content = {"format": FORMAT, **asdict(self)}
-        unfinished = folder / f"{STAMP_FILE}.tmp"
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, folder / STAMP_FILE)
+        write_text(folder / STAMP_FILE, json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True))
 
     @classmethod
     def load(cls, folder: Path) -> "IndexStamp":
@@ -63,8 +57,15 @@ class IndexStamp:
         path = folder / STAMP_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no index: {STAMP_FILE} is missing")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format", None) != FORMAT:
+        content = read_json(path, {"format": int})
+        if content.pop("format") != FORMAT:
             raise ValueError(f"{path} was written by another version of this package")
-        generations = tuple(as_identity(encoder) for encoder in content.pop("generations"))
+        with naming(path):
+            kinds = field_kinds(cls)
+            check_entries(content, kinds)
+            if unknown := sorted(content.keys() - kinds.keys()):
+                raise ValueError(f"the entry `{unknown[0]}` is unknown; known are {', '.join(kinds)}")
+            generations = tuple(as_identity(encoder, "generations") for encoder in content.pop("generations"))
+            if not 1 <= content["laid_out"] <= len(generations):
+                raise ValueError(f"`laid_out` must be from 1 to {len(generations)}, got {content['laid_out']}")
         return cls(generations=generations, **content)

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import BaseFileLock
 from numpy.typing import ArrayLike
 
+from eigenhub.files import naming
 from eigenhub.models.bt2.index_backend import IndexBackend
 from eigenhub.models.bt2.index_identity import EncoderIdentity, IdentityError, as_identity, check_identity
 from eigenhub.models.bt2.index_lock import lock_for_writing
@@ -66,7 +67,8 @@ class IndexStore:
         IndexStamp.load(folder)  # says what is wrong before a lock file appears in a folder that is no index
         lock = None if read_only else lock_for_writing(folder)
         stamp = IndexStamp.load(folder)
-        backend = backend_class(stamp.backend).open(folder, stamp.layout, stamp.state, read_only)
+        with naming(folder / STAMP_FILE):
+            backend = backend_class(stamp.backend).open(folder, stamp.layout, stamp.state, read_only)
         if not read_only:
             backend.clean()
         return cls(backend, stamp, folder, lock)

@@ -2,16 +2,15 @@
 """A model's vectors of a data set, kept under the ids of its items: whatever order they are asked for in."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from eigenhub.files import naming, open_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ class ItemVectors:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         names = torch.frombuffer(bytearray("\n".join(self.ids).encode()), dtype=torch.uint8)
-        workplace = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        save_file({"vectors": self.vectors.contiguous(), "ids": names}, workplace, metadata={"source": self.source})
-        os.replace(workplace, path)
+        write_tensors(path, {"vectors": self.vectors, "ids": names}, {"source": self.source})
 
     @classmethod
     def load(cls, path: str | Path) -> "ItemVectors":
@@ -87,11 +84,14 @@ class ItemVectors:
         Args:
             path (`str | Path`): the file.
         """
-        with safe_open(path, "pt") as file:
+        with naming(path), open_tensors(path) as file:
             if missing := {"vectors", "ids"} - set(file.keys()):
                 raise ValueError(f"{path} holds no {' and no '.join(sorted(missing))}")
-            names = bytes(file.get_tensor("ids").tolist()).decode().split("\n")
-            return cls(tuple(names), file.get_tensor("vectors"), (file.metadata() or {}).get("source", ""))
+            names, vectors = file.get_tensor("ids"), file.get_tensor("vectors")
+            if names.dtype != torch.uint8 or names.ndim != 1 or not vectors.is_floating_point():
+                raise ValueError(f"`ids` must be bytes and `vectors` floats, got {names.dtype} and {vectors.dtype}")
+            ids = tuple(names.numpy().tobytes().decode().split("\n"))
+            return cls(ids, vectors, (file.metadata() or {}).get("source", ""))
 
 
 def cached_vectors(

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Old against old, new against old, new against new, and the way from one to the other."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eigenhub.files import append_line
 from eigenhub.models.bt2.backfill_curves import backfill_curve
 from eigenhub.models.bt2.index_vectors import Vectors
 from eigenhub.models.bt2.retrieval_metrics import TEXT_METRICS, rank, update_gain
@@ -122,13 +122,11 @@ class BackwardCompatibilityEvaluator(BaseEvaluator):
 
     def _add_line(self, folder: Path, row: Mapping[str, float]) -> None:
         path = folder / (f"{self.name}_{CSV_FILE}" if self.name else CSV_FILE)
-        is_new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            # an encoder that is not better has no gain: the columns are the same all the same
-            writer = csv.DictWriter(file, [*(name for name in row if name != "update_gain"), "update_gain"])
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        # an encoder that is not better has no gain: the columns are the same all the same
+        columns = [*(name for name in row if name != "update_gain"), "update_gain"]
+        if not path.is_file():
+            append_line(path, ",".join(columns))
+        append_line(path, ",".join(str(row.get(name, "")) for name in columns))
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""

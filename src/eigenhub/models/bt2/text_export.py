@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 
+from eigenhub.files import read_json, write_text
 from eigenhub.models.bt2.text_base import Dense, Normalize, SentenceTransformer, with_modules
 from eigenhub.models.bt2.text_card import describe_upgrade
 from eigenhub.models.bt2.text_identity import identity_of, save_identity
@@ -123,9 +124,9 @@ def push_to_hub(
 
 
 def _use_historical_names(path: Path) -> None:
-    modules = json.loads(path.read_text(encoding="utf-8"))
+    modules = read_json(path, kind=list)
     for module in modules:
         name = module["type"].rpartition(".")[2]
         if module["type"].startswith("sentence_transformers.") and name in HISTORICAL:
             module["type"] = f"sentence_transformers.models.{name}"
-    path.write_text(json.dumps(modules, indent=2), encoding="utf-8")
+    write_text(path, json.dumps(modules, indent=2))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from eigenhub.files import naming, read_json, write_text
 from eigenhub.models.bt2.index_identity import EncoderIdentity, as_identity
 from eigenhub.models.bt2.text_base import Dense, Normalize, SentenceTransformer, load_file_path, prompts_of
 from eigenhub.models.bt2.text_module import BasisTransformation
@@ -58,7 +59,7 @@ def weights_hash(model: SentenceTransformer) -> str:
 def save_identity(identity: EncoderIdentity, folder: str | Path) -> None:
     """Write an identity beside an exported model."""
     text = json.dumps(identity.to_dict(), indent=2, sort_keys=True)
-    (Path(folder) / IDENTITY_FILE).write_text(f"{text}\n", encoding="utf-8")
+    write_text(Path(folder) / IDENTITY_FILE, f"{text}\n")
 
 
 def load_identity(model_name_or_path: str, **options: Any) -> EncoderIdentity:
@@ -72,7 +73,9 @@ def load_identity(model_name_or_path: str, **options: Any) -> EncoderIdentity:
     path = load_file_path(model_name_or_path, IDENTITY_FILE, **options)
     if path is None:
         raise FileNotFoundError(f"{model_name_or_path} has no {IDENTITY_FILE}: it was not exported by save_folded")
-    return as_identity(json.loads(Path(path).read_text(encoding="utf-8")))
+    content = read_json(path)
+    with naming(path):
+        return as_identity(content)
 
 
 def _exported_identity(model: SentenceTransformer) -> EncoderIdentity | None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading a model with a BT2 module without giving it leave to run any code."""
 
-import json
-from pathlib import Path
 from typing import Any
 
+from eigenhub.files import read_json
 from eigenhub.models.bt2.text_base import SentenceTransformer, load_file_path
 from eigenhub.models.bt2.text_module import BasisTransformation
 
@@ -59,7 +58,12 @@ def module_classes(model_name_or_path: str, **where: Any) -> list[str]:
         where: `revision`, `token`, `cache_folder` or `local_files_only`.
     """
     path = load_file_path(model_name_or_path, "modules.json", **where)
-    return [module["type"] for module in json.loads(Path(path).read_text(encoding="utf-8"))] if path else []
+    modules = read_json(path, kind=list) if path else []
+    if wrong := [
+        module for module in modules if not (isinstance(module, dict) and isinstance(module.get("type"), str))
+    ]:
+        raise ValueError(f"{path} must list modules with a `type` each, got {wrong[0]!r}")
+    return [module["type"] for module in modules]
 
 
 def _is_known(name: str) -> bool:

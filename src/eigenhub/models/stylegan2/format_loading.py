@@ -4,6 +4,7 @@
 import argparse
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from eigenhub.models.stylegan2.resample import separable_filter
 
 Network = TypeVar("Network", StyleGAN2Generator, StyleGAN2Discriminator)
 FILTER_NAME = "resample_filter"
+ZIP_MAGIC = b"PK\x03\x04"
 #: The number that files of `torch.save` from before ZIP archives start with, as pickle writes it.
 LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
@@ -79,6 +81,8 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Any]:
     Args:
         path (`str`): the file.
     """
+    if is_archive(path):
+        check_archive(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
@@ -97,7 +101,34 @@ def is_torch_file(path: str | os.PathLike) -> bool:
     """
     with open(path, "rb") as file:
         head = file.read(64)
-    return head.startswith(b"PK\x03\x04") or LEGACY_MAGIC in head
+    return head.startswith(ZIP_MAGIC) or LEGACY_MAGIC in head
+
+
+def is_archive(path: str | os.PathLike) -> bool:
+    """Whether a file begins as a ZIP archive.
+
+    Args:
+        path (`str`): the file.
+    """
+    with open(path, "rb") as file:
+        return file.read(4) == ZIP_MAGIC
+
+
+def check_archive(path: str | os.PathLike) -> None:
+    """Raises a `ValueError` for an archive that is cut short or takes more memory than it has bytes.
+
+    Args:
+        path (`str`): the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{os.fspath(path)} is no checkpoint that can be read safely: {error}") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # `torch.save` compresses nothing
+        raise ValueError(f"{os.fspath(path)} has compressed entries, which no checkpoint has")
+    if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        raise ValueError(f"{os.fspath(path)} has entries that are larger than the file")
 
 
 def infer_channels(channels: Mapping[int, int]) -> dict[str, Any]:

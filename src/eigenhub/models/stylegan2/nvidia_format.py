@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eigenhub.files import naming, replacing
 from eigenhub.models.stylegan2.format_loading import (
     FILTER_NAME,
     check_filter,
@@ -66,14 +67,8 @@ def load_nvidia(path: str | os.PathLike) -> StyleGAN2Networks:
     if not isinstance(found, dict) or not any(isinstance(found.get(key), Mapping | PersistentObject) for key in KEYS):
         what = f"the keys {sorted(map(str, found))}" if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"{os.fspath(path)} must hold one of {', '.join(KEYS)}, got {what}")
-    networks: dict[str, Any] = {}
-    for key, name in KEYS.items():
-        network = found.get(key)
-        if network is not None:
-            settings, tensors = _contents(network, key)
-            model_class: Any = StyleGAN2Discriminator if key == "D" else StyleGAN2Generator
-            networks[name] = _network(model_class, settings, tensors)
-    return StyleGAN2Networks(**networks)
+    with naming(path):
+        return StyleGAN2Networks(**{n: _network(found[k], k) for k, n in KEYS.items() if found.get(k) is not None})
 
 
 def save_nvidia(networks: StyleGAN2Networks, path: str | os.PathLike) -> None:
@@ -94,7 +89,8 @@ def save_nvidia(networks: StyleGAN2Networks, path: str | os.PathLike) -> None:
     if not written:
         raise ValueError("`networks` must hold at least one network, got none")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(written, path)
+    with replacing(path) as draft:
+        torch.save(written, draft)
 
 
 def nvidia_state_dict(model: StyleGAN2Generator | StyleGAN2Discriminator) -> dict[str, Tensor]:
@@ -150,7 +146,9 @@ def nvidia_kwargs(model: StyleGAN2Generator | StyleGAN2Discriminator) -> dict[st
     }
 
 
-def _network(model_class: Any, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+def _network(network: Any, key: str) -> Any:
+    settings, tensors = _contents(network, key)
+    model_class: Any = StyleGAN2Discriminator if key == "D" else StyleGAN2Generator
     if any(name.startswith("synthesis.input.") for name in tensors):
         raise ValueError("the checkpoint is a StyleGAN3 generator, which is not supported: only StyleGAN2 is")
     judges = model_class is StyleGAN2Discriminator

@@ -88,8 +88,8 @@ def read_pickle(path: str | os.PathLike) -> Any:
     with open(path, "rb") as file:
         try:
             return RestrictedUnpickler(file).load()
-        except RefusedError:
-            raise
+        except RefusedError as error:
+            raise RefusedError(f"{os.fspath(path)}: {error}") from error
         except MemoryError as error:
             raise ValueError(f"{os.fspath(path)} asks for more memory than there is") from error
         except Exception as error:  # a broken file breaks the machine of `pickle` in many ways

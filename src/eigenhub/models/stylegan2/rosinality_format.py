@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from eigenhub.files import naming, replacing
 from eigenhub.models.stylegan2.configuration_stylegan2 import StyleGAN2Config
 from eigenhub.models.stylegan2.format_loading import (
     check_filter,
@@ -69,14 +70,15 @@ def load_rosinality(path: str | os.PathLike, rank: int = OFFICIAL_RANK) -> Style
             f"{os.fspath(path)} must hold one of {', '.join(KEYS)}, got the keys {sorted(map(str, found))}"
         )
     networks: dict[str, Any] = {}
-    for key, name in KEYS.items():
-        tensors = found.get(key)
-        if isinstance(tensors, Mapping):
-            tensors = {str(n).removeprefix("module."): t for n, t in tensors.items()}
-            generator = key != "d"
-            networks[name] = (
-                _generator(tensors, found.get("latent_avg"), rank) if generator else _discriminator(tensors)
-            )
+    with naming(path):
+        for key, name in KEYS.items():
+            tensors = found.get(key)
+            if isinstance(tensors, Mapping):
+                tensors = {str(n).removeprefix("module."): t for n, t in tensors.items()}
+                generator = key != "d"
+                networks[name] = (
+                    _generator(tensors, found.get("latent_avg"), rank) if generator else _discriminator(tensors)
+                )
     return StyleGAN2Networks(**networks)
 
 
@@ -100,7 +102,8 @@ def save_rosinality(networks: StyleGAN2Networks, path: str | os.PathLike) -> Non
     if networks.generator is not None or networks.generator_ema is not None:
         written["latent_avg"] = networks.best_generator.mapping.w_avg.detach().float().cpu().clone()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(written, path)
+    with replacing(path) as draft:
+        torch.save(written, draft)
 
 
 def rosinality_state_dict(model: StyleGAN2Generator | StyleGAN2Discriminator) -> dict[str, Tensor]:

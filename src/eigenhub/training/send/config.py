@@ -3,10 +3,11 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from eigenhub.files import field_kinds, naming, read_json, write_text
 
 
 MODES = ("send", "random", "dropout", "ema", "off")
@@ -133,9 +134,7 @@ class SenDConfig:
             more (`Any`): entries beside the settings, such as the indices that are dropped.
         """
         text = json.dumps({**self.to_dict(), **more}, indent=2, sort_keys=True)
-        unfinished = Path(folder) / f"{CONFIG_NAME}.tmp"
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, Path(folder) / CONFIG_NAME)
+        write_text(Path(folder) / CONFIG_NAME, text + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> "SenDConfig":
@@ -144,5 +143,8 @@ class SenDConfig:
         Args:
             folder (`str` or `Path`): of a model or checkpoint.
         """
-        entries = json.loads((Path(folder) / CONFIG_NAME).read_text(encoding="utf-8"))
-        return cls(**{name: value for name, value in entries.items() if name in cls.__dataclass_fields__})
+        path = Path(folder) / CONFIG_NAME
+        kinds = field_kinds(cls)
+        entries = read_json(path, kinds)
+        with naming(path):
+            return cls(**{name: entries[name] for name in kinds})

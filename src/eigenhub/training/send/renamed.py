@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import PreTrainedModel
+
+from eigenhub.files import open_tensors
 
 
 #: What FSDP and DeepSpeed leave in a checkpoint; they load their own files, by the names of the model.
@@ -33,7 +34,7 @@ def restore_renamed(model: Any, folder: Path) -> bool:
         return False
     saved: set[str] = set()
     for file in files:
-        with safe_open(file, "pt") as tensors:
+        with open_tensors(file) as tensors:
             saved |= set(tensors.keys())
     if saved <= set(model.state_dict()):  # tied weights are saved once
         return False

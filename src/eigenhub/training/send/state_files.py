@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """State of SenD beside the weights of a checkpoint: tensors, and settings that people can read."""
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from eigenhub.files import check_entries, naming, read_json, read_tensors, write_tensors
 from eigenhub.training.send.config import CONFIG_NAME, SenDConfig
 
 
@@ -28,9 +26,7 @@ def write_state(folder: str | Path, config: SenDConfig, tensors: Mapping[str, Te
         more (`Any`): JSON entries beside the settings.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    unfinished = Path(folder) / f"{STATE_NAME}.tmp"
-    save_file(dict(tensors), unfinished)
-    os.replace(unfinished, Path(folder) / STATE_NAME)
+    write_tensors(Path(folder) / STATE_NAME, tensors)
     config.save(folder, **more)
 
 
@@ -51,8 +47,13 @@ def read_state(folder: str | Path, config: SenDConfig) -> tuple[dict[str, Tensor
     for name in (STATE_NAME, CONFIG_NAME):
         if not (folder / name).is_file():
             raise ValueError(f"the run cannot go on without its masks: {folder} has no {name}")
-    entries = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    entries = read_json(folder / CONFIG_NAME, {"refreshes": list})
     for name, value in config.to_dict().items():
         if name not in FREE_ON_RESUME and entries.get(name) != value:
             raise ValueError(f"`{name}` must be {entries.get(name)!r} as in {folder}, got {value!r}")
-    return load_file(folder / STATE_NAME), entries
+    tensors = read_tensors(folder / STATE_NAME)
+    with naming(folder / STATE_NAME):
+        check_entries(tensors, {"checkpoints": Tensor, "dropped": Tensor})
+        if tensors["dropped"].tolist() != entries.get("dropped"):
+            raise ValueError(f"`dropped` is not that of {CONFIG_NAME}: the two were not written together")
+    return tensors, entries

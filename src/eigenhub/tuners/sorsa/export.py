@@ -2,22 +2,25 @@
 """SORSA adapters as plain LoRA, for stock PEFT and for servers that know nothing of this package."""
 
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model_state_dict
-from peft.utils import load_peft_weights
+from peft.utils import CONFIG_NAME, load_peft_weights
 from peft.utils.other import get_pattern_key
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from eigenhub.files import naming, replacing, write_tensors
 from eigenhub.linalg import truncated_product_svd
 from eigenhub.tuners.sorsa.config import SorsaConfig
-from eigenhub.tuners.sorsa.factors import Factors
+from eigenhub.tuners.sorsa.factors import Factors, check_factors
 from eigenhub.tuners.sorsa.layer import FROZEN, TRAINED, SorsaLayer
 
 
@@ -106,20 +109,29 @@ def export_checkpoint(checkpoint: str, path: str | os.PathLike, rank: int | None
     config = PeftConfig.from_pretrained(checkpoint)
     if not isinstance(config, SorsaConfig):
         raise ValueError(f"`checkpoint`={checkpoint!r} holds a {config.peft_type} adapter, not a SORSA adapter")
-    state = load_peft_weights(checkpoint, device="cpu")
+    try:
+        state = load_peft_weights(checkpoint, device="cpu")
+    except SafetensorError as error:
+        raise ValueError(f"{checkpoint}: {WEIGHTS_NAME} cannot be read: {error}") from error
     names = [key.removeprefix(PREFIX).removesuffix(".sorsa_U") for key in state if key.endswith(".sorsa_U")]
     if not names or any(f"{PREFIX}{name}.sorsa_U0" not in state for name in names):
         raise ValueError(
             f"`checkpoint`={checkpoint!r} has no initial factors (`save_init=False`): load it onto its base model and call "
             "`export_lora`"
         )
-    changes = {name: _saved_change(state, name, config) for name in names}
+    with naming(checkpoint):
+        changes = {name: _saved_change(state, name, config) for name in names}
     others = {key: value for key, value in state.items() if ".sorsa_" not in key}
     return write_lora(changes, config, others, path, rank=rank, progressbar=True)
 
 
 def _saved_change(state: dict[str, Tensor], name: str, config: SorsaConfig) -> Change:
-    trained, initial = (Factors(*(state[f"{PREFIX}{name}.{key}"] for key in keys)) for keys in (TRAINED, FROZEN))
+    keys = [f"{PREFIX}{name}.{key}" for key in (*TRAINED, *FROZEN)]
+    if missing := [key for key in keys if key not in state]:
+        raise ValueError(f"{WEIGHTS_NAME} of the adapter has no tensor {missing[0]!r}")
+    trained, initial = (Factors(*(state[key] for key in part)) for part in (keys[:3], keys[3:]))
+    for factors in (trained, initial):
+        check_factors(name, *factors)
     alpha = config.alpha_pattern.get(get_pattern_key(list(config.alpha_pattern), name), config.alpha)
     return Change(trained, initial, 1.0 if alpha is None else alpha / len(trained.s))
 
@@ -198,9 +210,13 @@ def _lora_config(config: SorsaConfig, ranks: dict[str, int], main_rank: int) -> 
 
 
 def _write(folder: Path, tensors: dict[str, Tensor], config: LoraConfig) -> None:
-    """Weights under another name first: an interrupted export leaves no torn file."""
+    """Both files under other names first: an interrupted export leaves the one that was there."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS_NAME}.partial"
-    save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / WEIGHTS_NAME)
-    config.save_pretrained(str(folder))
+    with (
+        TemporaryDirectory() as scratch,
+        replacing(folder / CONFIG_NAME) as settings,
+        replacing(folder / WEIGHTS_NAME) as weights,
+    ):
+        config.save_pretrained(scratch)
+        shutil.copyfile(Path(scratch) / CONFIG_NAME, settings)
+        write_tensors(weights, tensors, {"format": "pt"})

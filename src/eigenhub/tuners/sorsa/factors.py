@@ -91,6 +91,14 @@ def fingerprint(weight: Tensor, quantized: bool = False) -> list[float]:
     return [total, norm, QUANTIZED_TOLERANCE if quantized else DENSE_TOLERANCE]
 
 
+def check_factors(name: str, u: Tensor, s: Tensor, v: Tensor) -> None:
+    """Raise `ValueError` unless three tensors of a file can be factors `(m, r)`, `(r,)` and `(r, n)` of one weight."""
+    fit = (u.ndim, s.ndim, v.ndim) == (2, 1, 2) and u.shape[1] == len(s) == len(v)
+    if not (fit and all(factor.is_floating_point() for factor in (u, s, v))):
+        found = ", ".join(f"{tuple(factor.shape)} of {factor.dtype}" for factor in (u, s, v))
+        raise ValueError(f"factors of {name!r} do not belong together: {found}")
+
+
 def check_fingerprint(name: str, expected: list[float], weight: Tensor, quantized: bool) -> None:
     """Compare a base weight with the one that an adapter was trained on, either of which may be quantised.
 

@@ -11,14 +11,20 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers, check_target_module_exists
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, resolve_quantization_backend
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers.pytorch_utils import Conv1D
 
+from eigenhub.files import check_entries, naming, open_tensors, write_tensors
 from eigenhub.tuners.sorsa.config import SorsaConfig
-from eigenhub.tuners.sorsa.factors import Factors, check_fingerprint, factors_from_svd, fingerprint, warn_if_deficient
+from eigenhub.tuners.sorsa.factors import (
+    Factors,
+    check_factors,
+    check_fingerprint,
+    factors_from_svd,
+    fingerprint,
+    warn_if_deficient,
+)
 
 
 CACHE_NAME = "svd_cache.safetensors"
@@ -86,9 +92,7 @@ def build_svd_cache(
 def _write(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Path:
     target = path if path.suffix == ".safetensors" else path / CACHE_NAME
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, target)
+    write_tensors(target, tensors, metadata)
     return target
 
 
@@ -130,15 +134,17 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor, qu
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} was made by the randomized driver, `save_init=False` needs exact factors"
         )
-    prints = json.loads(metadata["fingerprints"])
+    prints = _fingerprints(path, metadata["fingerprints"])
     stored = _stored_name(name, prints)
     if stored is None:
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} has no factors for module {name!r}: build it with these targets"
         )
     check_fingerprint(name, prints[stored], weight, quantized)
-    with safe_open(path, framework="pt", device=str(weight.device)) as file:
+    with open_tensors(path, str(weight.device)) as file:
         u, s, v = (file.get_tensor(f"{stored}.{key}") for key in "USV")
+    with naming(path):
+        check_factors(name, u, s, v)
     if rank > len(s):
         raise ValueError(
             f"`svd_cache`={config.svd_cache!r} keeps {len(s)} triplets of module {name!r}, `r`={rank} needs more"
@@ -150,6 +156,15 @@ def cached_factors(config: SorsaConfig, name: str, rank: int, weight: Tensor, qu
         )
     warn_if_deficient(name, factors.s, weight.shape)
     return factors
+
+
+def _fingerprints(path: str, text: str) -> dict[str, list[float]]:
+    with naming(path):
+        prints = json.loads(text)
+        numbers = prints.values() if isinstance(prints, dict) else [None]
+        if not all(isinstance(row, list) and all(isinstance(x, float | int) for x in row) for row in numbers):
+            raise ValueError("`fingerprints` must be a row of numbers for each module")
+    return prints
 
 
 def _stored_name(name: str, stored: Collection[str]) -> str | None:
@@ -183,10 +198,12 @@ def resolve_cache(location: str) -> str:
 
 @lru_cache(maxsize=4)
 def _read_metadata(path: str, stamp: int) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise ValueError(f"`svd_cache`={path!r} is not a cache of singular value decompositions (format {FORMAT})")
+    with naming(path):
+        check_entries(metadata, {"driver": str, "fingerprints": str})
     return metadata
 
 
