@@ -20,7 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 BROWSERS := chromium chromium-browser google-chrome
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-browser test-flower test-hub quality style docs bench bench-full clean
+.PHONY: help install demo test test-slow test-browser test-flower test-hub test-install capabilities quality style docs bench bench-full clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -58,13 +58,19 @@ test-slow: $(STAMP)  ## run the tests marked slow
 test-browser: $(STAMP)  ## drive the Spaces in a headless Chromium
 	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
 		echo "make test-browser needs one of $(BROWSERS); on Debian: apt-get install chromium" >&2; exit 1
-	$(PYTEST) -m browser
+	$(PYTEST) -m browser -n $(JOBS) --dist loadscope
 
 test-flower: $(FLOWER_STAMP)  ## run the Flower tests: in one process, on Ray, on a SuperLink
 	OMP_NUM_THREADS=1 $(FLOWER_BIN)/python -m pytest tests/federated/flower -m 'flower or not flower' --timeout 600
 
 test-hub: $(STAMP)  ## publish and load every method on a stand-in of the Hub
 	$(PYTEST) tests/hub_users -m hub --timeout 3600
+
+test-install: $(STAMP)  ## build sdist and wheel, install them into empty environments and use them (long)
+	$(BIN)/python -m tests.install
+
+capabilities: $(STAMP)  ## measure the table of capabilities again; fails if it lies
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.capabilities --check
 
 quality: $(STAMP)  ## check format, lint and types
 	$(BIN)/ruff format --check .
@@ -75,9 +81,10 @@ style: $(STAMP)  ## mend format and lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## build the documentation into build/docs and check its links
+docs: $(STAMP)  ## build the documentation into build/docs, check its links, run its code
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b dirhtml docs build/docs
 	$(BIN)/python docs/_ext/check_links.py build/docs
+	$(PYTEST) tests/house/test_docs.py -m docs
 
 bench: $(STAMP)  ## run every benchmark at small sizes and compare with the stored sitting
 	$(BIN)/python benchmarks --short

@@ -25,13 +25,14 @@ def page_id(path):
     return str(path.relative_to(ROOT))
 
 
+@pytest.mark.docs  # a process each, some of which train
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=page_id)
 def test_code_of_the_page_runs(page, tmp_path):
     done = run_page(page.read_text("utf-8"), page_id(page), tmp_path)
     assert done.returncode == 0, str(done)
 
 
-@pytest.mark.slow  # seven processes; cards of saved models are run in tests/hub_cards
+@pytest.mark.docs
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.slug)
 def test_code_of_the_card_runs(method, tmp_path):
     done = run_page(str(render_card(method)), method.card, tmp_path)
