@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapters that a visitor names or uploads. Only safetensors and JSON are read: nothing in them can run."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from eigenhub.federated import FedSVDConfig, PrivacyLedger, pair_lora_keys
 from eigenhub.federated.config import CONFIG_NAME
 from eigenhub.federated.lora_keys import as_matrix
 from eigenhub.federated.privacy_ledger import LEDGER_NAME
+from eigenhub.files import read_json
 
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -63,8 +63,8 @@ def load_adapter(name: str) -> Adapter:
         name,
         state,
         metadata,
-        _read_json(folder / SETTINGS),
-        FedSVDConfig.from_dict(_read_json(folder / CONFIG_NAME)) if (folder / CONFIG_NAME).is_file() else None,
+        read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {},
+        FedSVDConfig.from_pretrained(folder) if (folder / CONFIG_NAME).is_file() else None,
         PrivacyLedger.load(folder) if (folder / LEDGER_NAME).is_file() else None,
     )
 
@@ -123,12 +123,3 @@ def check_ranks(state: dict[str, Tensor]) -> None:
         rank, width = as_matrix(state[pair.A]).shape
         if rank > min(MAX_RANK, width):
             raise ValueError(f"layer {name} has rank {rank}; this page takes up to {min(MAX_RANK, width)} there")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} must hold a JSON object")
-    return content

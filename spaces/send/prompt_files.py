@@ -10,6 +10,8 @@ from typing import Any
 
 from names import MAX_FILE, MAX_PROMPT, MAX_PROMPTS, MIN_PROMPTS
 
+from eigenhub.files import naming, read_text
+
 
 ARROW, OR = "=>", "|"
 PROMPTS, ANSWERS = ("prompt", "question"), ("answer", "answers", "reference")
@@ -74,9 +76,17 @@ def read_file(path: str | Path) -> PromptList:
         raise ValueError(f"{path.name} must be a .jsonl or .csv file")
     if path.stat().st_size > MAX_FILE:
         raise ValueError(f"{path.name} has more than {MAX_FILE // 2**20} MiB")
-    text = path.read_text(encoding="utf-8-sig")
-    rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else _json_rows(text)
-    return _of_pairs([(_prompt(number, row), _answers(row)) for number, row in enumerate(rows, 1)])
+    text = read_text(path, "utf-8-sig")
+    with naming(path.name):
+        rows = _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
+        return _of_pairs([(_prompt(number, row), _answers(row)) for number, row in enumerate(rows, 1)])
+
+
+def _csv_rows(text: str) -> list[Mapping[str, Any]]:
+    try:
+        return list(csv.DictReader(text.splitlines()))
+    except csv.Error as error:
+        raise ValueError(f"no CSV: {error}") from error
 
 
 def _json_rows(text: str) -> list[Mapping[str, Any]]:
@@ -86,7 +96,9 @@ def _json_rows(text: str) -> list[Mapping[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except RecursionError as error:
+            raise ValueError(f"line {number} is nested too deeply") from error
+        except ValueError as error:
             raise ValueError(f"line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} must be an object with a prompt, got {line[:40]!r}")

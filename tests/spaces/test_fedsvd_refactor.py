@@ -165,13 +165,15 @@ def test_adapters_that_are_not_there(fedsvd, name, said):
         ("privacy_ledger.json", "{}", "cannot be read as the privacy ledger"),
         ("fedsvd_config.json", '{"method": "fedprox"}', "`method` must be one of"),
         ("fedsvd_config.json", '{"colour": "red"}', "unknown settings colour"),
-        ("adapter_config.json", "[]", "adapter_config.json must hold a JSON object"),
+        ("adapter_config.json", "[]", "adapter_config.json must hold JSON of type dict"),
         ("adapter_config.json", "{", "Cannot load"),
+        ("adapter_config.json", b"\xff\xfe", "adapter_config.json is not text in utf-8"),
+        ("fedsvd_config.json", '{"a":' * 100_000, "fedsvd_config.json .* nested too deeply"),
     ],
 )
 def test_records_that_cannot_be_read_are_named(fedsvd, tmp_path, name, content, said):
     save_lora(tmp_path, with_run=True)
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(gr.Error, match=said):
         fedsvd.api.inspect(str(tmp_path))
 

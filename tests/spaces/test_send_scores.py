@@ -442,11 +442,14 @@ def test_uploaded_prompts(send, tmp_path):
         ),
         ("a.csv", "prompt\n" + "x\n" * 7, "got 7"),
         ("a.csv", "x" * (2 * 2**20 + 1), "more than 2 MiB"),
+        ("a.jsonl", b"\xff\xfe", "a.jsonl is not text in utf-8"),
+        ("a.jsonl", '{"prompt":' * 100_000, "a.jsonl: line 1 is nested too deeply"),
+        ("a.csv", "prompt\n" + "x" * 140_000, "a.csv: no CSV: field larger than field limit"),
     ],
 )
 def test_prompts_that_cannot_be_used(send, tmp_path, name, content, said):
     path = tmp_path / name
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=said):
         send.prompt_files.read_file(path)
 

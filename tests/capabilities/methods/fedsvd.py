@@ -15,12 +15,13 @@ from tests.capabilities.compare import check_close, check_differs, check_equal, 
 from tests.capabilities.probes import Probes
 from tests.capabilities.strangers import Export
 from tests.capabilities.training import BACKEND, clean_dynamo, counted_blocks
-from tests.common.federated_cases import SIZES, a_trainer, arguments, lora_model
+from tests.common.federated_cases import CASES, SIZES, a_trainer, arguments, lora_model
 from tests.common.federated_tester import StopAfter
 from tests.support.data import counting_rows
 
 
 CASE = "llama"
+base_model = CASES[CASE][0]
 
 
 def clients() -> dict[str, list[dict[str, Tensor]]]:
@@ -57,14 +58,14 @@ class FedSvdProbes(Probes):
         trainer = self.trained(folder)
         saved = trainer.save_pretrained(folder / "adapter")
         expected = language.logits(trainer.model)
-        check_differs(language.logits(language.llama()), expected, "the adapter does nothing")
-        loaded = PeftModel.from_pretrained(language.llama(), saved)
+        check_differs(language.logits(base_model()), expected, "the adapter does nothing")
+        loaded = PeftModel.from_pretrained(base_model(), saved)
         check_equal({"logits": language.logits(loaded)}, {"logits": expected}, "the loaded adapter")
 
     def export_to(self, folder: Path) -> Export:
         trainer = self.trained(folder)
         saved = trainer.save_pretrained(folder / "adapter")
-        language.llama().save_pretrained(folder / "base")
+        base_model().save_pretrained(folder / "base")
         asked, expected = {"input_ids": language.TOKENS}, language.logits(trainer.model)
         return Export(saved, "AutoModelForCausalLM", asked, expected, base=folder / "base")
 
