@@ -5,7 +5,7 @@ import csv
 import io
 import sys
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lra_options import AAN_SPLITS, LRA_SPLITS
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from eigenhub.files import naming
+from eigenhub.files import naming, read_text
 from eigenhub.training.text_source import load_text_dataset
 
 
@@ -34,7 +34,8 @@ def read_listops(folder: Path) -> DatasetDict:
     return DatasetDict(
         {
             split: _text_rows(
-                ({"text": row["Source"], "labels": int(row["Target"])} for row in _rows(folder / name)),
+                folder / name,
+                lambda row: {"text": row["Source"], "labels": int(row["Target"])},
                 [str(digit) for digit in range(10)],
             )
             for split, name in zip(SPLITS, LRA_SPLITS, strict=True)
@@ -48,34 +49,42 @@ def read_aan(folder: Path) -> DatasetDict:
     return DatasetDict(
         {
             split: _text_rows(
-                (
-                    {"first": row["first"], "second": row["second"], "labels": int(float(row["label"]))}
-                    for row in _rows(folder / name, names)
-                ),
+                folder / name,
+                lambda row: {"first": row["first"], "second": row["second"], "labels": int(float(row["label"]))},
                 ["unrelated", "related"],
+                names,
             )
             for split, name in zip(SPLITS, AAN_SPLITS, strict=True)
         }
     )
 
 
-def _rows(path: Path, names: Sequence[str] | None = None) -> Any:
+def _text_rows(
+    path: Path,
+    example: Callable[[dict[str, str]], dict[str, Any]],
+    labels: list[str],
+    names: Sequence[str] | None = None,
+) -> Dataset:
+    with naming(path):
+        try:
+            rows = [example(row) for row in _rows(path, names)]
+        except KeyError as error:
+            raise ValueError(f"there is no column {error}") from error
+        if not rows:
+            raise ValueError("the table has no rows")
+        columns = [name for name in rows[0] if name != "labels"]
+        features = Features({**{name: Value("string") for name in columns}, "labels": ClassLabel(names=labels)})
+        return Dataset.from_list(rows, features=features)
+
+
+def _rows(path: Path, names: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
     csv.field_size_limit(sys.maxsize)  # whole papers in a cell
-    with path.open(encoding="utf-8", newline="") as file, naming(path):
+    with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, names, delimiter="\t")
         for row in rows:
             if None in row or None in row.values():
                 raise ValueError(f"line {rows.line_num} must have {len(rows.fieldnames or ())} columns")
             yield row
-
-
-def _text_rows(rows: Any, labels: list[str]) -> Dataset:
-    rows = list(rows)
-    if not rows:
-        raise ValueError("the table has no rows")
-    columns = [name for name in rows[0] if name != "labels"]
-    features = Features({**{name: Value("string") for name in columns}, "labels": ClassLabel(names=labels)})
-    return Dataset.from_list(rows, features=features)
 
 
 def read_imdb(source: str) -> DatasetDict:
@@ -93,7 +102,10 @@ def read_cifar(source: str, grey: bool) -> tuple[dict[str, tuple[Tensor, Tensor]
         rows = load_text_dataset(source, split)
         image, label = ("img" if "img" in rows.column_names else "image"), "label"
         names = rows.features[label].names
-        pixels = torch.stack([_pixels(row, grey) for row in rows[image]])
+        try:
+            pixels = torch.stack([_pixels(row, grey) for row in rows[image]])
+        except (OSError, SyntaxError, RuntimeError) as error:  # Pillow's, and pictures of different sizes
+            raise ValueError(f"{source}: a picture of the split {split} is damaged: {error}") from error
         found[split] = (pixels, torch.tensor(rows[label][:]))
     return found, names
 
@@ -115,9 +127,10 @@ class PathfinderFiles(torch.utils.data.Dataset):
         part = folder / "curv_contour_length_14"
         self.examples = []
         for listing in sorted((part / "metadata").glob("*.npy"), key=lambda path: int(path.stem)):
-            for line in listing.read_text().splitlines():
-                place, name, _, label, *_ = line.split()
-                self.examples.append((part / place / name, int(label)))
+            with naming(listing):
+                for line in read_text(listing).splitlines():
+                    place, name, _, label, *_ = line.split()
+                    self.examples.append((part / place / name, int(label)))
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -131,6 +144,8 @@ class PathfinderFiles(torch.utils.data.Dataset):
             raise ValueError(
                 f"{path} is not a picture; the release holds it {path.stat().st_size} bytes long"
             ) from error
+        except (OSError, SyntaxError) as error:  # what Pillow raises for a picture that breaks off
+            raise ValueError(f"{path} is a damaged picture: {error}") from error
 
 
 class SpeechFiles(torch.utils.data.Dataset):

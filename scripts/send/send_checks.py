@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from eigenhub.training.checkpoint_files import read_manifest
+from eigenhub.training.launcher import asked_engine
 from eigenhub.training.options import EMBEDDED, check_range
 
 
@@ -52,6 +53,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     Args:
         args (`argparse.Namespace`): of the script.
     """
+    if asked_engine() == "DEEPSPEED":
+        raise ValueError(
+            "DEEPSPEED takes one accelerator, and the trainer makes its own beside the script's: launch with fsdp2.yaml or "
+            "multi_gpu.yaml"
+        )
     check_range(args, ("alpha",), above=True)
     check_range(args, ("freeze_layers", "score_prompts"))
     for name in ("rho", "dropout", "ema_decay", "track_fraction"):

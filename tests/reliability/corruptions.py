@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from tests.reliability.loader import Corruption, Loader
 
 
-TEXT_KINDS = ("json", "yaml", "jsonl", "tsv")
+TEXT_KINDS = ("json", "yaml", "jsonl", "tsv")  # "tsv" stands for every table of text
 DEPTH = 100_000
 #: Values that no entry should survive unseen, or at least not with a raw error.
 STRANGE: tuple[Any, ...] = (None, [], {}, "x", -1, 10**400, float("nan"), True, [[]], {"a": {}}, "../../../victim")

@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eigenhub.training.checkpoint_files import MANIFEST, read_manifest, write_ma
 from eigenhub.training.metrics_log import MetricsLog, read_metrics
 from eigenhub.training.send.config import CONFIG_NAME, SenDConfig
 from tests.federated.test_server import make
+from tests.models.bt2.index_cases import NEW
 from tests.reliability.loader import Loader
 from tests.reliability.tensor_loaders import a_server, some_directions
 
@@ -83,6 +85,36 @@ def settings_of(path: Path) -> dict[str, Any]:
     return read_settings(parser, path)
 
 
+#: Entries of an identity that have a default.
+IDENTITY_OPTIONAL = ("revision", "prompts", "normalized", "compatible_with")
+
+
+def an_identity(folder: Path) -> Path:
+    from eigenhub.models.bt2.text_identity import IDENTITY_FILE, save_identity
+
+    save_identity(NEW, folder)
+    return folder / IDENTITY_FILE
+
+
+def the_identity(path: Path) -> Any:
+    from eigenhub.models.bt2.text_identity import load_identity
+
+    return load_identity(str(path.parent))
+
+
+def client_privacy() -> Any:
+    from eigenhub.federated.flower.client_privacy import ClientDPConfig, ClientPrivacy
+
+    return ClientPrivacy(ClientDPConfig(1.0, 1e-5, noise_multiplier=1.0, max_participations=3), FedSVDConfig())
+
+
+def a_client_privacy(folder: Path) -> Path:
+    privacy = client_privacy()
+    privacy.entered("clinic")
+    privacy.save(folder)
+    return folder / "client_privacy.json"
+
+
 JSON_LOADERS = [
     Loader("read_json", "json", text("run.json", '{"step": 3}\n'), lambda path: read_json(path, {"step": int})),
     Loader(
@@ -140,3 +172,15 @@ JSON_LOADERS = [
         cuts=False,
     ),
 ]
+if find_spec("sentence_transformers"):
+    JSON_LOADERS.append(Loader("bt2_identity.json", "json", an_identity, the_identity, IDENTITY_OPTIONAL))
+if find_spec("flwr"):
+    JSON_LOADERS.append(
+        Loader(
+            "client_privacy.json",
+            "json",
+            a_client_privacy,
+            lambda path: client_privacy().load(path.parent),
+            ("claim", "epsilon", "noise_multiplier"),
+        )
+    )

@@ -22,6 +22,7 @@ class Loader:
         names_file (`bool`, *optional*, defaults to `True`): whether the message names file or folder.
         cuts (`bool`, *optional*, defaults to `True`): whether a file cut short is always seen.
         shapes (`bool`, *optional*, defaults to `True`): whether tensors of another shape are always seen.
+        slow (`bool`, *optional*, defaults to `False`): a load takes long enough to be left to `-m slow`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Loader:
     names_file: bool = True
     cuts: bool = True
     shapes: bool = True
+    slow: bool = False
 
     def __str__(self) -> str:
         return self.name

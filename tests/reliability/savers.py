@@ -15,6 +15,7 @@ from eigenhub.federated import DPConfig, FedSVDConfig, PrivacyLedger
 from eigenhub.federated.round_files import latest_round, write_round
 from eigenhub.files import read_tensors
 from eigenhub.hub.cards import write_card
+from eigenhub.hub.eval_results import write_eval_results
 from eigenhub.hub.results import load_results, parse_results, save_results
 from eigenhub.linalg.ptd_solutions import load_solution, save_solutions
 from eigenhub.models.bt2.item_vectors import ItemVectors
@@ -30,6 +31,9 @@ from eigenhub.training.checkpoint_files import latest_checkpoint
 from eigenhub.training.metrics_log import MetricsLog, read_metrics
 from eigenhub.training.send.config import SenDConfig
 from eigenhub.training.send.state_files import read_state, write_state
+from eigenhub.tuners.sorsa import SorsaConfig
+from eigenhub.tuners.sorsa.export import WEIGHTS_NAME, Change, write_lora
+from eigenhub.tuners.sorsa.factors import Factors
 from eigenhub.tuners.sorsa.svd_cache import CACHE_NAME, _write
 from tests.models.stylegan2.tiny import generator
 from tests.reliability.json_loaders import EXAMPLE
@@ -153,7 +157,32 @@ def save_results_file(folder: Path, version: int) -> None:
     save_results(results, folder / "results.yaml")
 
 
+def save_lora(folder: Path, version: int) -> None:
+    trained = Factors(torch.ones(4, 1), torch.full((1,), float(version)), torch.ones(1, 5))
+    initial = Factors(torch.ones(4, 1), torch.zeros(1), torch.ones(1, 5))
+    write_lora({"q": Change(trained, initial, 1.0)}, SorsaConfig(r=1, target_modules=["q"]), {}, folder)
+
+
+def save_eval_results(folder: Path, version: int) -> None:
+    results = parse_results(yaml.safe_load(EXAMPLE))
+    for figure in results.measured:
+        figure.value, figure.method, figure.dataset.task_id = float(version), results.method, "upright"
+    write_eval_results(results, folder)
+
+
+def loaded_eval_results(folder: Path) -> int:
+    (path,) = (folder / ".eval_results").glob("*.yaml")
+    (value,) = {entry["value"] for entry in yaml.safe_load(path.read_text())}
+    return int(value)
+
+
 SAVERS = [
+    Saver(
+        "LoRA export",
+        save_lora,
+        lambda folder: int(read_tensors(folder / WEIGHTS_NAME)["base_model.model.q.lora_B.weight"][0, 0]),
+    ),
+    Saver(".eval_results", save_eval_results, loaded_eval_results),
     Saver(
         "OptimizerConfig",
         lambda folder, version: OptimizerConfig("trion", {"rank": version}).save_pretrained(folder),

@@ -131,6 +131,22 @@ def an_index(folder: Path) -> Path:
     return folder / STAMP_FILE
 
 
+def a_lance_table(folder: Path) -> Path:
+    Gallery(20).index(folder=folder, backend="lancedb").close()
+    (path,) = folder.glob("tables/*.lance/data/*.lance")
+    return path
+
+
+def searched(path: Path) -> Any:
+    """Every vector of the index that a table lies in."""
+    gallery = Gallery(20)
+    index = CompatibleIndex.open(path.parents[3])
+    try:
+        return index.search(gallery.queries, k=len(gallery.ids))
+    finally:
+        index.close()
+
+
 def records_of(path: Path) -> int:
     log = VectorLog(path, read_only=True)
     try:
@@ -189,4 +205,8 @@ TENSOR_LOADERS = [
 if find_spec("faiss"):
     TENSOR_LOADERS.append(
         Loader("index stamp", "json", an_index, lambda path: CompatibleIndex.open(path.parent).close())
+    )
+if find_spec("lancedb"):
+    TENSOR_LOADERS.append(
+        Loader("LanceDB table", "log", a_lance_table, searched, errors=(Exception,), names_file=False, slow=True)
     )

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.corruptions import Corruption, corruptions
+from tests.reliability.data_loaders import DATA_LOADERS
 from tests.reliability.json_loaders import JSON_LOADERS
 from tests.reliability.loader import Loader
+from tests.reliability.pretrained_loaders import PRETRAINED_LOADERS
 from tests.reliability.tensor_loaders import TENSOR_LOADERS
 
 
-LOADERS = [*JSON_LOADERS, *TENSOR_LOADERS]
+LOADERS = [*JSON_LOADERS, *TENSOR_LOADERS, *DATA_LOADERS, *PRETRAINED_LOADERS]
 
 
 def faults(loader: Loader, folder: Path, flips: int) -> list[str]:
@@ -49,7 +51,9 @@ def fault_of(loader: Loader, path: Path, corruption: Corruption) -> str | None:
     return "is loaded in silence" if corruption.refused else None
 
 
-@pytest.mark.parametrize("loader", LOADERS, ids=str)
+@pytest.mark.parametrize(
+    "loader", [pytest.param(one, marks=pytest.mark.slow if one.slow else ()) for one in LOADERS], ids=str
+)
 def test_a_damaged_file_is_refused_by_name(loader: Loader, tmp_path: Path) -> None:
     assert faults(loader, tmp_path, flips=12) == []
 
@@ -57,4 +61,4 @@ def test_a_damaged_file_is_refused_by_name(loader: Loader, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", LOADERS, ids=str)
 def test_many_flipped_bits(loader: Loader, tmp_path: Path) -> None:
-    assert faults(loader, tmp_path, flips=400) == []
+    assert faults(loader, tmp_path, flips=40 if loader.slow else 400) == []

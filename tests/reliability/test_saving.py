@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eigenhub.embedded.cache import cached_folder
+from eigenhub.files import write_text
 from tests.reliability.savers import SAVERS, Saver
 
 
@@ -92,3 +94,15 @@ def test_full_disk(saver: Saver, tmp_path: Path) -> None:
         saver.save(tmp_path, 1)
         assert version_in(saver, tmp_path) == 1
     assert failures
+
+
+def test_a_cache_that_found_no_room_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGENHUB_HOME", str(tmp_path))
+
+    def build() -> Path:
+        return cached_folder("kept", {"seed": 0}, lambda place: write_text(place / "content", "x" * 100))
+
+    for size in (0, 20, 99):
+        assert in_fork(lambda size=size: (limit_files(size), build())) == FAILED
+        assert not [path for path in tmp_path.rglob("*") if path.suffix != ".lock" and path != tmp_path / "kept"]
+    assert (build() / "content").read_text() == "x" * 100

@@ -131,6 +131,15 @@ def test_what_cannot_run_is_said(
     assert re.search(said, capsys.readouterr().err)
 
 
+def test_deepspeed_is_refused(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(SystemExit):
+        script.parse_args([])
+    assert "DEEPSPEED takes one accelerator" in capsys.readouterr().err
+
+
 def evaluations(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
 

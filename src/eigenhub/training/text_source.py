@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eigenhub.files.tables import check_header, naming_source
+
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -48,18 +50,23 @@ def load_text_dataset(
         streaming (`bool`, *optional*, defaults to `False`):
             Gives an `IterableDataset` that reads as it goes; without slices.
         whole_files (`bool`, *optional*, defaults to `False`): one row per text file instead of one per line.
+
+    Raises:
+        ValueError: what is there cannot be read; when streaming, only what is seen before the first row.
     """
     from datasets import load_dataset
 
     check_source(source)
-    if not is_local(source):
-        return load_dataset(source, config, split=split, streaming=streaming)
-    path = Path(source).expanduser()
-    options = {"sample_by": "document"} if whole_files and _is_plain_text(path) else {}
-    if path.is_dir():
-        return load_dataset(str(path), split=split, streaming=streaming, **options)
-    builder = BUILDERS[path.suffix]
-    return load_dataset(builder, data_files=str(path), split=split, streaming=streaming, **options)
+    with naming_source(source):
+        if not is_local(source):
+            return load_dataset(source, config, split=split, streaming=streaming)
+        path = Path(source).expanduser()
+        options = {"sample_by": "document"} if whole_files and _is_plain_text(path) else {}
+        if path.is_dir():
+            return load_dataset(str(path), split=split, streaming=streaming, **options)
+        rows = load_dataset(BUILDERS[path.suffix], data_files=str(path), split=split, streaming=streaming, **options)
+        check_header(path, rows)
+        return rows
 
 
 def _is_plain_text(path: Path) -> bool:

@@ -96,6 +96,8 @@ class RoundRequest:
             )
         except KeyError as error:
             raise ValueError(f"the message has no {error}: it does not come from a FedSVDStrategy") from None
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"the message cannot be read ({type(error).__name__}: {error})") from None
 
     def num_bytes(self) -> int:
         """Bytes of all its tensors."""

@@ -66,11 +66,16 @@ class IndexStore:
         """The store of a folder."""
         IndexStamp.load(folder)  # says what is wrong before a lock file appears in a folder that is no index
         lock = None if read_only else lock_for_writing(folder)
-        stamp = IndexStamp.load(folder)
-        with naming(folder / STAMP_FILE):
-            backend = backend_class(stamp.backend).open(folder, stamp.layout, stamp.state, read_only)
-        if not read_only:
-            backend.clean()
+        try:
+            stamp = IndexStamp.load(folder)
+            with naming(folder / STAMP_FILE):
+                backend = backend_class(stamp.backend).open(folder, stamp.layout, stamp.state, read_only)
+            if not read_only:
+                backend.clean()
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
         return cls(backend, stamp, folder, lock)
 
     def change(self) -> threading.RLock:

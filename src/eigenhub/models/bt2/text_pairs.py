@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eigenhub.files.tables import check_header, naming_source
 from eigenhub.models.bt2.retrieval_relevance import Relevance
 from eigenhub.models.bt2.text_docstrings import docstring_pairs
 
@@ -87,9 +88,12 @@ def _from_table(source: str, query_column: str | None, document_column: str | No
         if not path.is_file():
             raise FileNotFoundError(f"{source} is not a file")
         options = {"delimiter": "\t"} if path.suffix == ".tsv" else {}
-        table = load_dataset(LOADERS[path.suffix], data_files=source, split="train", **options)
+        with naming_source(source):
+            table = load_dataset(LOADERS[path.suffix], data_files=source, split="train", **options)
+            check_header(path, table)
     else:
-        table = load_dataset(source, split=split)
+        with naming_source(source):
+            table = load_dataset(source, split=split)
     text_columns = [
         name for name, kind in table.features.items() if getattr(kind, "dtype", None) in ("string", "large_string")
     ]

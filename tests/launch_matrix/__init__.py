@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every training program under every way to launch it, really run on CPUs; see `docs/training.md`."""
