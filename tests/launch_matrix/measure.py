@@ -91,9 +91,7 @@ class Row:
         check_figures(run, whole, losses_only=self.program.statistics)
         found, expected = (without_statistics(entry.weights()) for entry in (run, whole))
         check_close(found, expected, "weights", atol=self.program.tolerance, rtol=1e-3)
-        return Cell(
-            "yes", "all but the running statistics of batch norm are compared" if self.program.statistics else ""
-        )
+        return Cell("yes", self.program.comparison)
 
     def _check_engine(self, column: str, finished: Finished) -> None:
         if column not in ENGINES:

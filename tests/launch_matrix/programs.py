@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.common.script_tester import ScriptTester
 
 
+TOLERANCE = 1e-4
 SHARDED = ("fsdp2", "zero2", "zero3")
 
 
@@ -33,11 +34,18 @@ class Program:
     module: str = ""
     tester: str = ""
     flags: tuple[str, ...] = ()
-    tolerance: float = 1e-4
+    tolerance: float = TOLERANCE
     steps: int | None = None
     statistics: bool = False
     apart: str = ""
     inapplicable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def comparison(self) -> str:
+        """What is to be known of the comparison with one process; empty if it is the usual one."""
+        said = [f"within {self.tolerance:g}"] if self.tolerance != TOLERANCE else []
+        said += ["without the running statistics of batch norm"] if self.statistics else []
+        return f"compared {', '.join(said)}" if said else ""
 
     def case(self, folder: Path) -> type[ScriptTester]:
         """Its tests' class with the settings of the table.
