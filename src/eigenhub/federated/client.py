@@ -43,14 +43,12 @@ def run_client(
         `ClientUpdate`: with the trained tensors on the CPU.
     """
     shared = state if rank is None else cut_to_rank(state, rank, pad=True)
-    # where several processes wrap the model, its parameters get other memory: tensors from before are stale
-    alone = training.accelerator.num_processes == 1
-    live = live if alone and live is not None else live_tensors(model, adapter_name)
+    live = live if training.keeps_memory and live is not None else live_tensors(model, adapter_name)
     write_adapter(model, shared, adapter_name, live)
     train_head = training.config.train_head
     set_trainable(model, factors, adapter_name, train_head)
     outcome = training.run(model, dataset, job)
-    after = read_adapter(model, adapter_name, live if alone else None)
+    after = read_adapter(model, adapter_name, live if training.keeps_memory else None)
     keys = uploaded_keys(after, factors, train_head)
     upload = {key: after[key] for key in keys}
     if rank is not None:

@@ -65,6 +65,11 @@ class LocalTraining:
         self._rate_factor = _rate_over_rounds(args, config.num_rounds)
         self._wrapped: dict[frozenset[str], nn.Module] = {}
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether parameters stay where they are: several processes wrap the model, which gives them other memory."""
+        return self.accelerator.num_processes == 1
+
     def without_privacy(self) -> "LocalTraining":
         """The same training without noise, for what never leaves a client."""
         if self.config.dp is None:

@@ -49,6 +49,7 @@ class OwnTraining:
 
     config: FedSVDConfig
     train_fn: TrainFn
+    keeps_memory = False  # who knows what the function does with the model
 
     def num_steps(self, num_examples: int) -> int:
         """Steps of the configuration; 0 if it counts epochs.
