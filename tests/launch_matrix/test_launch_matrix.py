@@ -10,7 +10,7 @@ from tests.common.script_tester import Run
 from tests.launch_matrix.__main__ import SCRIPTS, main
 from tests.launch_matrix.cells import Cell, broken
 from tests.launch_matrix.columns import COLUMNS
-from tests.launch_matrix.judge import check_figures, check_losses, figures_of
+from tests.launch_matrix.judge import check_figures, check_losses, figures_of, settled
 from tests.launch_matrix.launches import CONFIGS, ENGINES
 from tests.launch_matrix.stored import (
     BEGIN,
@@ -130,3 +130,8 @@ def test_losses_must_be_all_and_finite(tmp_path: Path) -> None:
     for steps in (1, 2, 3):
         with pytest.raises(AssertionError, match="losses of 2 steps"):
             check_losses(Run(tmp_path, 1), steps)
+
+
+def test_configurations_are_compared_without_the_order_of_a_set():
+    found = settled({"targets": ["q", "k"], "loss_scale": 1.5, "inner": {"r": 4}, "sizes": [2, 1]})
+    assert found == {"targets": ["k", "q"], "inner": {"r": 4}, "sizes": [2, 1]}
