@@ -116,8 +116,8 @@ def main(argv: list[str] | None = None) -> tuple["LanguageRun", dict]:
     )
     summary = {**summarise(run, last_row), **run.data.accuracy(run.unwrapped), "settings": as_settings(args)}
     save(run, summary)
+    accelerator.free_memory()  # before the end: DeepSpeed tidies up through the process group
     accelerator.end_training()
-    accelerator.free_memory()
     return run, summary
 
 

@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> tuple["LanguageRun", dict]:
     last_row = train_run(run, run.checkpoints.resume(run.args.resume), f"{args.model} {args.init}", current_rates)
     summary = {**summarise(run, last_row), "settings": as_settings(args)}
     save(run, summary)
+    accelerator.free_memory()  # before the end: DeepSpeed tidies up through the process group
     accelerator.end_training()
-    accelerator.free_memory()
     return run, summary
 
 
