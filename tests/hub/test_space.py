@@ -60,7 +60,8 @@ def test_serve_passes_its_flags_and_the_look(page, monkeypatch, argv, expected):
     seen = {}
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, *args, **kwargs: seen.update(kwargs))
     page.serve(argv)
-    assert seen == expected | {"theme": space.THEME, "css": space.CSS}
+    unasked = {"mcp_server": None, "prevent_thread_lock": False}
+    assert seen == expected | unasked | {"theme": space.THEME, "css": space.CSS}
 
 
 def test_serve_refuses_unknown_flags(page, capsys):

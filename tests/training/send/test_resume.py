@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPTNeoXForCausalLM, Trainer, TrainerCallback
 
-from eigenhub.training.send import SenDCallback, SenDConfig, SenDTrainer, WeightAverage, state_files
+from eigenhub.training.send import SenDCallback, SenDConfig, SenDTrainer, WeightAverage
 from eigenhub.training.send.renamed import restore_renamed
 from tests.common.callback_tester import EPOCHS, STEPS, arguments, common_parts, losses, weights
 from tests.metrics.language_models import gpt_neox, llama, lora
@@ -170,12 +170,12 @@ def test_a_state_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
     trainer.send.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
-    def cut(tensors, path):
+    def cut(tensors, path, metadata=None):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
     trainer.send.reset()
-    monkeypatch.setattr(state_files, "save_file", cut)
+    monkeypatch.setattr("safetensors.torch.save_file", cut)
     with pytest.raises(OSError, match="disk full"):
         trainer.send.save(tmp_path)
     assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
