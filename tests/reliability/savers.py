@@ -137,7 +137,8 @@ def networks(version: int) -> StyleGAN2Networks:
 
 
 def save_card(folder: Path, version: int) -> None:
-    S4DConfig(architectures=["S4DForSequenceClassification"]).save_pretrained(folder)
+    if not (folder / "config.json").exists():  # transformers writes it in place, where another process may read half
+        S4DConfig(architectures=["S4DForSequenceClassification"]).save_pretrained(folder)
     write_card(folder, repo_id=f"me/version-{version}")
 
 

@@ -12,24 +12,11 @@ import pytest
 
 from eigenhub.embedded.cache import cached_folder
 from eigenhub.files import write_text
+from tests.reliability.forks import FAILED, in_fork
 from tests.reliability.savers import SAVERS, Saver
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # some savers have fifty calls to be killed at
-
-FAILED = 3
-
-
-def in_fork(work: Callable[[], object]) -> int:
-    """Exit status of a copy of this process that does the work: 0, `FAILED` after an exception, or minus a signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(FAILED)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def kill_at(point: int) -> None:

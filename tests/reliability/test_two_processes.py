@@ -4,7 +4,6 @@
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ from accelerate import Accelerator
 
 from eigenhub.files import lock_folder, locking, write_text
 from eigenhub.training.checkpoint import Checkpoints
+from tests.reliability.forks import in_fork, started
 from tests.reliability.savers import SAVERS, Saver
-from tests.reliability.test_saving import FAILED, in_fork
 
 
 pytestmark = pytest.mark.slow
@@ -21,18 +20,6 @@ pytestmark = pytest.mark.slow
 WRITERS, ROUNDS = 2, 15
 #: Those that one process at a time may use refuse the other one, see below; the log is one run's.
 SHARED = [saver for saver in SAVERS if saver.name not in ("Checkpoints", "metrics log", "federated round")]
-
-
-def started(work: Callable[[], object]) -> int:
-    """Process number of a copy of this process that does the work and ends."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(FAILED)
-    return child
 
 
 @pytest.mark.parametrize("saver", SHARED, ids=str)
