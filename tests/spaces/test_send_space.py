@@ -99,7 +99,8 @@ class TestSendSpace(SpaceTester):
         expect(status).to_contain_text("of 60 answers are wrong", timeout=A_RUN)
         expect(verdict).to_contain_text("of the calibration prompts")
         page.get_by_text("More settings").click()
-        page.get_by_label("Longest answer, tokens").first.fill("4")
+        page.wait_for_timeout(500)  # gradio mounts what it unfolds and sets it once more: no hand is there sooner
+        slide(page, "#longest", 4)
         expect(status).to_contain_text("longest answer = 4, not 16")
 
     def bring_a_model(self, page):
