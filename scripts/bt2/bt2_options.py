@@ -10,7 +10,7 @@ from eigenhub.training.options import (
     add_optimisation_options,
     add_run_options,
     check_range,
-    check_resume,
+    check_run_options,
     positive_int,
 )
 from eigenhub.training.text_source import check_source
@@ -129,8 +129,6 @@ def check_options(args: argparse.Namespace) -> None:
     check_range(args, ("warmup", "weight_decay", "max_grad_norm", "added_dim", "workers", *weights))
     if args.label_smoothing is not None and not 0 <= args.label_smoothing < 1:
         raise ValueError(f"--label_smoothing must be in [0, 1), got {args.label_smoothing}")
-    if args.push_to_hub and not args.hub_model_id:
-        raise ValueError("--push_to_hub needs --hub_model_id")
     if args.dataset != EMBEDDED:
         check_source(args.dataset)
         if args.backbone == EMBEDDED:
@@ -138,7 +136,7 @@ def check_options(args: argparse.Namespace) -> None:
     elif args.augment != "none":
         raise ValueError("--augment is for images from a data set: the embedded ones are distorted already")
     _check_teachers(args)
-    check_resume(args)
+    check_run_options(args)
 
 
 def _check_teachers(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gan_options import CHECKPOINTS, EMBEDDED_DATA, PROJECTED, REPLACED
 
 from eigenhub.training.launcher import asked_engine
-from eigenhub.training.options import check_range, check_resume
+from eigenhub.training.options import check_range, check_run_options
 from eigenhub.training.text_source import check_source
 
 
@@ -28,13 +28,11 @@ def check_gan_options(args: argparse.Namespace) -> None:
         raise ValueError(f"--ada_target must be in (-1, 1), got {args.ada_target}")
     if (args.ada_fixed or args.ada_p) and not args.ada:
         raise ValueError("--ada_p and --ada_fixed need --ada")
-    if args.push_to_hub and not args.hub_model_id:
-        raise ValueError("--push_to_hub needs --hub_model_id")
     if args.dataset not in EMBEDDED_DATA:
         check_source(args.dataset)
     _check_features(args)
     check_engine()
-    check_resume(args)
+    check_run_options(args)
 
 
 def check_engine() -> None:

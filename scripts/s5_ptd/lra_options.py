@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eigenhub.training.options import FLAG, check_range, check_resume, positive_int
+from eigenhub.training.options import FLAG, check_range, check_run_options, positive_int
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,8 @@ def check_lra(args: argparse.Namespace) -> None:
         raise ValueError(f"--max_length is for text, --task {args.task} has none")
     if args.model == "s4d" and task.head == "series":
         raise ValueError(f"--task {args.task} has irregular times, which --model s4d does not take")
-    if args.push_to_hub and not args.hub_model_id:
-        raise ValueError("--push_to_hub needs --hub_model_id")
     check_folder(args.task, args.data_dir)
-    check_resume(args)
+    check_run_options(args)
 
 
 def check_folder(name: str, folder: Path | None) -> None:

@@ -42,6 +42,7 @@ def test_defaults_pass() -> None:
         (["--warmup", "-0.1"], "--warmup must be at least 0"),
         (["--weight_decay", "-1"], "--weight_decay must be at least 0"),
         (["--prompt_template", "no place"], "must contain {prompt}, got 'no place'"),
+        (["--report_to", "no_such"], "--report_to must be one of none, all, aim, .*, got 'no_such'"),
         (["--push_to_hub"], "--push_to_hub needs --hub_model_id"),
         (["--dataset", "./no/such.jsonl"], "no such data file or folder: ./no/such.jsonl"),
         (["--eval_dataset", "./no/such.jsonl"], "no such data file or folder"),
@@ -51,6 +52,13 @@ def test_defaults_pass() -> None:
 def test_errors_name_the_option(flags: list[str], message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message.replace("{", r"\{")):
         options.check_options(parse(*flags))
+
+
+def test_a_tracker_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    options.check_options(parse("--report_to", "tensorboard"))
+    with pytest.raises(ValueError, match="--report_to wandb: it is not installed; .* tensorboard"):
+        options.check_options(parse("--report_to", "wandb"))
 
 
 def test_counts_must_be_positive(capsys: pytest.CaptureFixture) -> None:

@@ -125,19 +125,38 @@ def check_held_out(args: argparse.Namespace) -> None:
         raise ValueError("--streaming needs --eval_split or --eval_dataset: a stream cannot be cut")
 
 
+def check_tracker(name: str) -> None:
+    """Raises for a tracker that accelerate does not know, and for one that is not installed, which it passes over."""
+    if name in ("none", "all"):
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known, here = sorted(LOGGER_TYPE_TO_CLASS), sorted(str(tracker) for tracker in get_available_trackers())
+    if name not in known:
+        raise ValueError(f"--report_to must be one of none, all, {', '.join(known)}, got {name!r}")
+    if name not in here:
+        raise ValueError(f"--report_to {name}: it is not installed; of those known are {', '.join(here) or 'none'}")
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Raises for whatever among the options above can be known to fail before a model is loaded."""
     check_range(args, ("lr", "epochs"), above=True)
     check_range(args, ("warmup", "weight_decay", "max_grad_norm"))
     if "{prompt}" not in args.prompt_template:
         raise ValueError(f"--prompt_template must contain {{prompt}}, got {args.prompt_template!r}")
-    if args.push_to_hub and not args.hub_model_id:
-        raise ValueError("--push_to_hub needs --hub_model_id")
     if getattr(args, "eval_gsm8k", False) and asked_engine() == "FSDP":
         raise ValueError("--eval_gsm8k generates, which FSDP cannot from shards: evaluate the saved model")
     for source in (args.dataset, args.eval_dataset):
         if source not in (None, EMBEDDED):
             check_source(source)
+    check_run_options(args)
+
+
+def check_run_options(args: argparse.Namespace) -> None:
+    """Raises a `ValueError` for a destination that is missing or not installed, and for checkpoints in the way of the run."""
+    if args.push_to_hub and not args.hub_model_id:
+        raise ValueError("--push_to_hub needs --hub_model_id")
+    check_tracker(args.report_to)
     check_resume(args)
 
 
