@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What DCT-AdamW, Trion and AuON gain and do not gain at small scale, beside every control that belongs there.
 
-    python benchmarks/dct_findings.py            # a look at everything, two minutes; saves nothing
+    python benchmarks/dct_findings.py            # a look at everything, a minute or two; saves nothing
     python benchmarks/dct_findings.py --full     # the grid: some 280 runs, forty minutes on two idle cores; fills the card
 
 A byte-level Llama of 0.5 million parameters learns the sources of Python's standard library. For every contender both the
@@ -123,7 +123,7 @@ class Plan:
     cache: Path
 
 
-FULL, SHORT = (200, (0, 1, 2), True), (20, (0,), False)
+FULL, SHORT = (200, (0, 1, 2), True), (8, (0,), False)
 
 
 def contest(contender: Contender, plan: Plan) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def find(plan: Plan) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Race results by name; by tag, bases at equal rates, gradient measurements by seed, overlaps with their settings."""
     from support.race import available
 
-    watched = plan.steps * 3 // 5  # well past the warm-up, while rates are still high
+    watched = max(12, plan.steps * 3 // 5)  # past the warm-up, at high rates; two choices at gap 10
     races = [partial(contest, contender, plan) for contender in CONTENDERS if available(contender.kind)]
     energies = [partial(tagged, "energy", {"seed": s}, plan, "gradients", watched) for s in plan.seeds]
     overlaps = [

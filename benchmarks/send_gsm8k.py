@@ -64,7 +64,7 @@ class Plan:
     resamples: int = 500
 
 
-SHORT = Plan(250, (0,), 64, 8, 32, 4, 50)
+SHORT = Plan(150, (0,), 64, 8, 32, 4, 50)
 
 
 def sampled(plan: Plan) -> "list[Step]":
