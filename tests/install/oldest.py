@@ -38,7 +38,7 @@ def run_tests(environment: Environment, wheel: Path, constraints: Path) -> str:
     Returns:
         `str`: pytest's last line.
     """
-    environment.install(f"{wheel}[demo,search,dp,track]", *TOOLS, constraints=constraints)
+    environment.install(f"{wheel}[spaces,search,dp,track]", *TOOLS, constraints=constraints)
     settings = clean_environment() | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [str(environment.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "600", *TESTS]
     return run(command, settings, ROOT, timeout=3600).stdout.strip().splitlines()[-1]
