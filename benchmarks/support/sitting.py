@@ -18,7 +18,7 @@ from support.summary import regressions
 
 DOC = """Run all benchmarks in one sitting, each in a process of its own, and compare with the stored sitting.
 
-    python benchmarks                   # small sizes, a quarter of an hour on two idle cores
+    python benchmarks                   # small sizes, fifteen to twenty minutes on two cores
     python benchmarks --store           # the same; becomes the stored short sitting
     python benchmarks --full            # everything, hours; becomes the stored results
     python benchmarks --only dct sorsa  # these alone
