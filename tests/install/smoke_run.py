@@ -9,10 +9,10 @@ from tests.support.processes import run
 
 
 PROGRAMS = Path(__file__).resolve().parent / "smoke"
-#: Places below the home folder that the documentation names, and those where libraries keep fonts and keys of their own.
-OUR_CACHES = (".cache/huggingface", ".cache/eigenhub")
 #: Packages that write into their own folder when they are first used: gradio keeps stubs of components and a seed there.
 WRITES_INTO_ITSELF = ("/site-packages/gradio/",)
+#: Places below the home folder that the documentation names, and those where libraries keep fonts and keys of their own.
+OUR_CACHES = (".cache/huggingface", ".cache/eigenhub")
 CACHES = (*OUR_CACHES, ".cache/matplotlib", ".config/matplotlib", ".cache/torch", ".flwr", ".config/Ultralytics")
 
 

@@ -135,7 +135,7 @@ def check_tracker(name: str) -> None:
     if name not in known:
         raise ValueError(f"--report_to must be one of none, all, {', '.join(known)}, got {name!r}")
     if name not in here:
-        raise ValueError(f"--report_to {name}: it is not installed; of those known are {', '.join(here) or 'none'}")
+        raise ValueError(f"--report_to {name}: it is not installed; installed are {', '.join(here) or 'none'}")
 
 
 def check_options(args: argparse.Namespace) -> None:
